@@ -1,0 +1,1 @@
+"""The networks of emo_perception, their weights, and the engines they become."""

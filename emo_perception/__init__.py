@@ -1,0 +1,1 @@
+"""Live perception of emotion for robots: who feels what, which facial movements show it, and why."""

