@@ -17,6 +17,10 @@ import yaml
 C = TypeVar("C", bound="Config")
 
 
+EXIT_CONFIG = 78
+"""Exit code of a process that was configured wrongly (EX_CONFIG of sysexits.h): starting it again cannot help."""
+
+
 class ConfigError(ValueError):
     """A value that cannot be; the message names the parameter, what was expected, what came and what to do."""
 
@@ -125,7 +129,7 @@ class PerceptionConfig(Config):
     window_s: float = param(
         4.0, "length of the sliding window of frames and sound, seconds", low=0.5, high=60.0, fixed=True
     )
-    window_fps: float = param(30.0, "frames per second that the window keeps", low=1.0, high=120.0, fixed=True)
+    window_fps: float = param(8.0, "frames per second that the window keeps", low=1.0, high=120.0, fixed=True)
     max_width: int = param(1280, "wider images are scaled down to this width, pixels", low=160, high=7680, fixed=True)
     jump_back_s: float = param(
         0.5, "a stamp this much older than the newest one restarts the window, seconds", low=0.01, high=60.0
@@ -146,10 +150,10 @@ class FaceConfig(Config):
     detect_interval_s: float = param(
         0.5, "search for new faces this often while some are tracked, seconds", low=0.0, high=60.0
     )
-    max_faces: int = param(6, "faces followed at once, largest first", low=1, high=64)
+    max_faces: int = param(6, "faces followed at once, largest first", low=1, high=64, fixed=True)
     min_face_px: int = param(24, "smaller faces are ignored, pixels", low=8, high=2000)
     presence: float = param(0.5, "mesh score below which a tracked face is lost", low=0.0, high=1.0)
-    keep_lost_s: float = param(1.0, "a lost face keeps its id for this long, seconds", low=0.0, high=60.0)
+    keep_lost_s: float = param(1.0, "a lost face keeps its id for this long, seconds", low=0.0, high=60.0, fixed=True)
     publish_landmarks: bool = param(False, "put the mesh points into the faces message")
     precision: str = param("fp32", PRECISION, choices=("fp32", "bf16"), fixed=True)
     threads: int = param(0, THREADS, low=0, high=64, fixed=True)

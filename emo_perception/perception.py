@@ -1,0 +1,98 @@
+"""The chain of the perception process: window -> face -> emotion -> action units -> features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig
+from emo_perception.stages.action_units import ActionUnitStage, FacesWithEmotions
+from emo_perception.stages.emotion import EmotionStage, FacesInFrame
+from emo_perception.stages.face import FaceStage
+from emo_perception.streaming.scheduler import OfflineScheduler, Step
+from emo_perception.streaming.window import SlidingWindow
+from emo_perception.types import ActionUnits, EmotionFeatures, Emotions, FaceFeatures, Faces, Frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One frame on its way through the chain; each step adds its part."""
+
+    frame: Frame
+    faces: Faces | None = None
+    emotions: Emotions | None = None
+    action_units: ActionUnits | None = None
+
+    @property
+    def stamp_ns(self) -> int:
+        """Acquisition time of the frame."""
+        return self.frame.stamp_ns
+
+
+def join(observation: Observation) -> EmotionFeatures:
+    """What is known of every face of a finished observation. All parts come from the same frame."""
+    faces, emotions, units = observation.faces, observation.emotions, observation.action_units
+    if faces is None or emotions is None or units is None:
+        raise ValueError("join: expected an observation that went through face, emotion and action_unit")
+    emotion_of = {e.track_id: e for e in emotions.faces}
+    units_of = {u.track_id: u for u in units.faces}
+    joined = tuple(FaceFeatures(f, units_of[f.track_id], emotion_of[f.track_id]) for f in faces.faces)
+    return EmotionFeatures(faces.stamp_ns, faces.frame_id, faces.size_wh, joined, faces.expired)
+
+
+class Chain:
+    """The stages of a profile, wired. ``configs``: one configuration per node name, as a profile gives them.
+
+    Raises :class:`emo_models.weights.MissingWeights` or :class:`emo_models.engines.EngineError` when an engine cannot
+    be loaded; the message says what to do.
+    """
+
+    def __init__(self, configs: Mapping[str, Config]) -> None:
+        perception, face, emotion, units = (
+            _config(configs, kind) for kind in (PerceptionConfig, FaceConfig, EmotionConfig, ActionUnitConfig)
+        )
+        assert isinstance(perception, PerceptionConfig)
+        self.window = SlidingWindow(perception.window_s, perception.window_fps, perception.jump_back_s)
+        self.face = FaceStage(face)
+        self.emotion = EmotionStage(emotion)
+        self.action_unit = ActionUnitStage(units)
+        self.stages = (self.face, self.emotion, self.action_unit)
+        jump = perception.jump_back_s
+        self.steps = (
+            Step("face", self._faces, self.face.reset, jump_back_s=jump),
+            Step("emotion", self._emotions, self.emotion.reset, jump_back_s=jump),
+            Step("action_unit", self._action_units, self.action_unit.reset, jump_back_s=jump),
+        )
+
+    def warmup(self) -> None:
+        """Run every shape once."""
+        for stage in self.stages:
+            stage.warmup()
+
+    def offline(self, frames: Iterable[Frame]) -> Iterator[EmotionFeatures]:
+        """Every frame, in order, nothing dropped: the same frames give the same features."""
+        scheduler = OfflineScheduler(self.steps)
+        return (join(done) for done in scheduler.run(Observation(frame) for frame in frames))
+
+    def close(self) -> None:
+        """Free the engines."""
+        for stage in self.stages:
+            stage.close()
+
+    def _faces(self, item: Observation) -> Observation:
+        self.window.add_frame(item.frame)
+        return replace(item, faces=self.face(item.frame))
+
+    def _emotions(self, item: Observation) -> Observation:
+        assert item.faces is not None
+        return replace(item, emotions=self.emotion(FacesInFrame(item.frame, item.faces)))
+
+    def _action_units(self, item: Observation) -> Observation:
+        assert item.faces is not None
+        assert item.emotions is not None
+        return replace(item, action_units=self.action_unit(FacesWithEmotions(item.faces, item.emotions)))
+
+
+def _config(configs: Mapping[str, Config], kind: type[Any]) -> Any:
+    return configs.get(kind.node, kind())

