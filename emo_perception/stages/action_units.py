@@ -25,9 +25,9 @@ Float = NDArray[np.float32]
 KIND = "blendshape"
 SIDES = (Side.BOTH,) * len(blendshapes.ACTION_UNITS)
 
-SURELY_NEUTRAL = 0.8
+SURELY_NEUTRAL = 0.7
 """From this neutral probability on a frame counts fully towards the baseline ..."""
-MAYBE_NEUTRAL = 0.4
+MAYBE_NEUTRAL = 0.35
 """... below this not at all."""
 PRIOR_S = 0.25
 """The population's neutral face weighs as much as this many seconds of the person's own."""
@@ -66,7 +66,8 @@ class Baseline:
         known_s = PRIOR_S + self.neutral_s
         neutral = (_NEUTRAL * PRIOR_S + self._sum) / known_s
         floor = neutral + _SPREAD * np.sqrt(PRIOR_S / known_s)
-        span = np.maximum(_FULL - floor, _SPREAD)
+        # A face that rests high has less way to go, but never less than half of what is usual.
+        span = np.maximum(_FULL - floor, (_FULL - _NEUTRAL) / 2)
         return np.asarray(np.clip((raw - floor) / span, 0, 1), np.float32)
 
 

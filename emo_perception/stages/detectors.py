@@ -92,7 +92,7 @@ class BlazeFace:
         self._canvas.fill(-1)
         symmetric_range(np.asarray(small, np.uint8), self._canvas[0, : small.shape[0], : small.shape[1]])
         out = self._engine({"image": self._canvas})
-        scores = 1 / (1 + np.exp(-np.clip(out["scores"][0, :, 0], -100, 100)))
+        scores = 1 / (1 + np.exp(-np.clip(out["scores"][0, :, 0], -50, 50)))
         chosen = np.flatnonzero(scores >= self.LEAST_SCORE)
         if not chosen.size:
             return NO_FACES

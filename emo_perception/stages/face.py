@@ -122,6 +122,7 @@ class FaceStage:
         self._book = TrackBook(config.keep_lost_s)
         self._meshes: dict[int, Mesh] = {}
         self._searched_ns: int | None = None
+        self._stamp_ns: int | None = None
         self._ended: tuple[int, ...] = ()
 
     def warmup(self) -> None:
@@ -129,6 +130,9 @@ class FaceStage:
         self.detector(np.zeros((240, 320, 3), np.uint8), self.config.detect_width)
 
     def __call__(self, frame: Frame) -> Faces:
+        if self._stamp_ns is not None and frame.stamp_ns - self._stamp_ns > self._book.keep_lost_ns:
+            self.reset()  # nobody was watched for so long that whoever is there now may be somebody else
+        self._stamp_ns = frame.stamp_ns
         self._follow(frame)
         if self._search_due(frame.stamp_ns):
             self._search(frame)
@@ -141,7 +145,7 @@ class FaceStage:
     def reset(self) -> None:
         self._ended += self._book.clear()
         self._meshes.clear()
-        self._searched_ns = None
+        self._searched_ns = self._stamp_ns = None
 
     def close(self) -> None:
         self.detector.close()
