@@ -1,0 +1,109 @@
+"""The ``emo`` command: finds its subcommands through entry points and runs one of them.
+
+A subcommand is a function ``main(argv) -> int`` registered in the entry-point group ``emo_perception.commands``; the
+first line of its module's docstring is its help. Other packages add subcommands the same way.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Final
+
+GROUP: Final = "emo_perception.commands"
+DISTRIBUTION: Final = "emo_perception"
+
+#: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
+BUILT_IN: Final = {
+    "weights": "emo_perception.tools.weights:main",
+}
+
+#: Module that is missing -> what to do about it; for any other, the package's own dependencies.
+REMEDIES: Final = {
+    "rclpy": "source a ROS 2 installation (source /opt/ros/DISTRO/setup.bash), or type: make setup",
+    "emo_msgs": "build the messages: colcon build, then source install/setup.bash; or type: pip install ./emo_msgs",
+}
+REMEDY: Final = "in the checkout, type: make setup"
+
+USAGE: Final = "usage: emo [--help] [--version] COMMAND ..."
+
+
+def commands() -> dict[str, EntryPoint]:
+    """Name -> where the subcommand is, sorted by name; what is installed wins over what is built in."""
+    found = {name: EntryPoint(name, target, GROUP) for name, target in BUILT_IN.items()}
+    found.update({entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)})
+    return dict(sorted(found.items()))
+
+
+def summary(command: EntryPoint) -> str:
+    """First line of the docstring of a subcommand's module, which is read but not imported."""
+    try:
+        spec = importlib.util.find_spec(command.module)
+    except ImportError as error:
+        return f"(cannot be loaded: {error})"
+    if spec is None or spec.origin is None:
+        return f"(cannot be loaded: no module {command.module})"
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``emo``; returns the exit code: that of the subcommand, or 2 for a wrong usage, 3 where it cannot load."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    known = commands()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(known))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"emo {_version()}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in known:
+        return _fail(2, f"no command {name!r}{_guess(name, known)}; there are: {', '.join(known)}\n{USAGE}")
+    return _run(known[name], rest)
+
+
+def _run(command: EntryPoint, arguments: list[str]) -> int:
+    try:
+        function = command.load()
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        return _fail(3, f"{command.name}: cannot be loaded: {error}; {REMEDIES.get(missing, REMEDY)}")
+    try:
+        code: int = function(arguments)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _help(known: dict[str, EntryPoint]) -> str:
+    width = max(len(name) for name in known)
+    lines = [f"  {name:<{width}}  {summary(command)}" for name, command in known.items()]
+    return "\n".join([USAGE, "", "commands:", *lines, "", "emo COMMAND --help tells more."])
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "(a checkout, not installed)"
+
+
+def _guess(name: str, known: dict[str, EntryPoint]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"emo: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
