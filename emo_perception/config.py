@@ -166,7 +166,7 @@ class ActionUnitConfig(Config):
     node: ClassVar[str] = "action_unit"
     smoothing_s: float = param(0.12, "time constant of the smoothing, seconds", low=0.0, high=5.0)
     baseline_s: float = param(
-        4.0, "neutral seconds after which a track's own baseline counts as known", low=0.1, high=600.0
+        1.0, "neutral seconds after which a track's own baseline counts as known", low=0.1, high=600.0
     )
     threads: int = param(1, THREADS, low=0, high=64, fixed=True)
 
