@@ -67,20 +67,16 @@ Source: TypeAlias = "Address | Member | Wheel"
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """What a network wants to be fed: NHWC ``shape`` (or points ``[N, points, 2]``), and for pictures the colour
-    (``rgb`` or ``gray``), the range that pixel values 0..255 are mapped to, and the margin around the face box
-    (how much it is widened in total, of its size).
-    """  # fmt: skip
+    """What a network wants to be fed.
+
+    ``shape`` is NHWC for pictures, ``[N, points, 2]`` for points. For pictures: ``colour`` is ``rgb`` or ``gray``, pixel
+    values 0..255 are mapped to ``value_range``, and the face box is widened by ``margin`` of its size in total.
+    """
 
     shape: tuple[int, ...]
     colour: str = ""
     value_range: tuple[float, float] | None = None
     margin: float = 0.0
-
-    @property
-    def input_hw(self) -> tuple[int, int]:
-        """Height and width of the input picture, pixels."""
-        return self.shape[1], self.shape[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import os
 import subprocess
@@ -33,9 +34,22 @@ def plugin(tmp_path: Path) -> Path:
     (info / "entry_points.txt").write_text(
         f"[{cli.GROUP}]\ncount = plugin_count:main\nbroken = plugin_broken:main\ngone = plugin_gone:main\n"
     )
-    (tmp_path / "plugin_count.py").write_text('"""Count the arguments."""\n\ndef main(argv):\n    return len(argv)\n')
+    (tmp_path / "plugin_count.py").write_text(
+        '"""``emo count``: count the arguments."""\n\ndef main(argv):\n    return len(argv)\n'
+    )
     (tmp_path / "plugin_broken.py").write_text('"""Needs more."""\nimport rclpy_is_absent.sub\n')
     return tmp_path
+
+
+def test_a_checkout_knows_the_commands_that_an_installation_registers() -> None:
+    (call,) = (
+        node
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setup"
+    )
+    (groups,) = (ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg == "entry_points")
+    registered = (entry.split(" = ") for entry in groups[cli.GROUP])
+    assert dict(registered) == cli.BUILT_IN
 
 
 def test_help_lists_every_command_with_a_line_of_its_own() -> None:
@@ -85,10 +99,10 @@ def test_arguments_and_exit_code_pass_through(plugin: Path) -> None:
 
 def test_commands_of_other_packages_are_found(plugin: Path) -> None:
     out = emo("--help", path=plugin).stdout
-    assert "count    Count the arguments." in out
+    assert "count    count the arguments." in out
     assert "broken   Needs more." in out
     assert "gone     (cannot be loaded: no module plugin_gone)" in out
-    assert "weights  List" in out
+    assert "weights  list, pull" in out
 
 
 def test_a_command_that_cannot_be_loaded_says_why_and_what_to_do(plugin: Path) -> None:

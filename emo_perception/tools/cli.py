@@ -1,7 +1,7 @@
 """The ``emo`` command: finds its subcommands through entry points and runs one of them.
 
 A subcommand is a function ``main(argv) -> int`` registered in the entry-point group ``emo_perception.commands``; the
-first line of its module's docstring is its help. Other packages add subcommands the same way.
+first line of its module's docstring ("``emo NAME``: what it does.") is its help. Other packages add subcommands the same way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ DISTRIBUTION: Final = "emo_perception"
 
 #: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
 BUILT_IN: Final = {
+    "run": "emo_perception.tools.run:main",
     "weights": "emo_perception.tools.weights:main",
 }
 
@@ -50,7 +51,7 @@ def summary(command: EntryPoint) -> str:
     if spec is None or spec.origin is None:
         return f"(cannot be loaded: no module {command.module})"
     text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
+    return text.partition("\n")[0].replace("``", "").removeprefix(f"emo {command.name}: ")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

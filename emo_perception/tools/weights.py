@@ -1,4 +1,4 @@
-"""List, pull and check the weights of the networks, and sample clips."""
+"""``emo weights``: list, pull and check the weights of the networks, and sample clips."""
 
 from __future__ import annotations
 
