@@ -105,10 +105,17 @@ class SourceConfig(Config):
     )
     audio_chunk_ms: int = param(64, "length of an audio chunk, milliseconds", low=10, high=1000, fixed=True)
     picture_s: float = param(5.0, "how long a still picture is shown, seconds", low=0.1, high=86400.0, fixed=True)
-    reconnect_first_s: float = param(
-        0.5, "first wait before a live source is opened again, seconds", low=0.05, high=60.0
+    wait_for_subscriber_s: float = param(
+        10.0,
+        "a file starts when its images have a subscriber, or after this many seconds; 0 = at once",
+        low=0.0,
+        high=3600.0,
+        fixed=True,
     )
-    reconnect_max_s: float = param(10.0, "longest wait between two attempts, seconds", low=0.1, high=600.0)
+    reconnect_first_s: float = param(
+        0.5, "first wait before a live source is opened again, seconds", low=0.05, high=60.0, fixed=True
+    )
+    reconnect_max_s: float = param(10.0, "longest wait between two attempts, seconds", low=0.1, high=600.0, fixed=True)
 
 
 @dataclass(frozen=True)
