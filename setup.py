@@ -54,9 +54,11 @@ setup(
             "source_node = emo_perception.nodes.__main__:source",
             "perception_node = emo_perception.nodes.__main__:perception",
             "caption_node = emo_perception.nodes.__main__:caption",
+            "recorder_node = emo_perception.nodes.__main__:recorder",
         ],
         # Subcommands of emo; another package adds its own by naming this group.
         "emo_perception.commands": [
+            "demo = emo_perception.tools.demo:main",
             "run = emo_perception.tools.run:main",
             "weights = emo_perception.tools.weights:main",
         ],

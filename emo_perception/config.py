@@ -206,15 +206,37 @@ class OverlayConfig(Config):
     """The picture for people: boxes, bars and the last caption on the frame that was inferred."""
 
     node: ClassVar[str] = "overlay"
-    enabled: bool = param(True, "draw and publish overlay/compressed")
+    enabled: bool = param(True, "draw and publish overlay/compressed", fixed=True)
     width: int = param(960, "narrower images are scaled up to this width before drawing, pixels", low=160, high=3840)
     jpeg_quality: int = param(85, "quality of the JPEG", low=1, high=100)
     always: bool = param(False, "draw even while nobody subscribes")
 
 
+@dataclass(frozen=True)
+class RecorderConfig(Config):
+    """Writes a run into a bag."""
+
+    node: ClassVar[str] = "recorder"
+    folder: str = param("", "the bag's folder; must not exist yet", fixed=True)
+    storage: str = param("mcap", "format of the bag", choices=("mcap", "sqlite3"), fixed=True)
+    until_end: bool = param(False, "end when the source has ended and nothing more comes", fixed=True)
+    quiet_s: float = param(
+        2.0, "silence after the source's end that counts as nothing more, seconds", low=0.1, high=60.0, fixed=True
+    )
+
+
 NODE_CONFIGS: dict[str, type[Config]] = {
     c.node: c
-    for c in (SourceConfig, PerceptionConfig, FaceConfig, ActionUnitConfig, EmotionConfig, CaptionConfig, OverlayConfig)
+    for c in (
+        SourceConfig,
+        PerceptionConfig,
+        FaceConfig,
+        ActionUnitConfig,
+        EmotionConfig,
+        CaptionConfig,
+        OverlayConfig,
+        RecorderConfig,
+    )
 }
 
 

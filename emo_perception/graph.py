@@ -25,7 +25,7 @@ _TOPIC = re.compile(rf"/?{_NAME}(/{_NAME})*")
 _COMPRESSED = "/compressed"
 
 #: Parameters that decide which processes exist: only the options set them.
-_BY_OPTION = {("source", "uri"): "source", ("perception", "source_inside"): "privacy"}
+_BY_OPTION = {("source", "uri"): "source", ("perception", "source_inside"): "privacy", ("recorder", "folder"): "record"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class GraphOptions(Config):
         False, "no picture and no sound on any topic: the source is opened inside perception, the overlay is off"
     )
     overlay: bool = param(True, "draw what was perceived on overlay/compressed (while somebody subscribes)")
+    record: str = param("", "write a bag (MCAP) of the run into this folder, which must not exist; raw images stay out")
     params_file: str = param("", "a ROS 2 parameter file with your values, on top of the profile")
     namespace: str = param("", "namespace of all nodes and topics, as /robot1")
     use_sim_time: bool = param(False, "take the time from /clock, as when a bag is played with --clock")
@@ -80,6 +81,11 @@ class GraphOptions(Config):
                 f"privacy keeps sound off the topics, but audio_topic is {self.audio_topic!r}: leave it out (the "
                 "microphone of the source is opened inside perception), or privacy"
             )
+        if self.record and self.privacy and not self.source:
+            raise ConfigError(
+                "privacy and record exclude each other when images come from another node: the bag would hold them; "
+                "open the camera here (source), or leave one of the two out"
+            )
         if self.loop and not self.source:
             raise ConfigError("loop plays a file again, but there is no source: add source, or leave loop out")
 
@@ -109,6 +115,8 @@ class Process:
     namespace: str = ""
     log_level: str = "info"
     use_sim_time: bool = False
+    restart: bool = True
+    """Whether it is started again after a crash; what it has written may forbid that."""
 
     @property
     def executable(self) -> str:
@@ -153,7 +161,7 @@ class Backoff:
 
 
 def processes(options: GraphOptions) -> tuple[Process, ...]:
-    """The table: ``source`` (where one is wanted), ``perception``, ``caption``, in the order of the data.
+    """The table: ``source`` (if wanted), ``perception``, ``caption``, ``recorder`` (if wanted), in the order of the data.
 
     Raises :class:`ConfigError` for an unknown profile and for parameter files that cannot be used.
     """
@@ -169,6 +177,9 @@ def processes(options: GraphOptions) -> tuple[Process, ...]:
     table.append(process("caption", ("caption",)))
     if options.source and not inside:
         table.insert(0, process("source", ("source",)))
+    if options.record:
+        recorder = process("recorder", ("recorder",), _inputs(options))
+        table.append(dataclasses.replace(recorder, restart=False))
     return tuple(table)
 
 
@@ -220,7 +231,8 @@ def _from_options(options: GraphOptions) -> dict[str, dict[str, Any]]:
     if options.image_topic.endswith(_COMPRESSED):
         perception["image_transport"] = "compressed"
     overlay = {} if options.overlay and not options.privacy else {"enabled": False}
-    return {"source": source, "perception": perception, "overlay": overlay}
+    recorder = {"folder": str(Path(options.record).expanduser().absolute())} if options.record else {}
+    return {"source": source, "perception": perception, "overlay": overlay, "recorder": recorder}
 
 
 def _inputs(options: GraphOptions) -> tuple[tuple[str, str], ...]:

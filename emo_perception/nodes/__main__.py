@@ -15,6 +15,7 @@ PROCESSES = {
     "source": ("emo_perception.nodes.source", 1),
     "perception": ("emo_perception.nodes.perception", 2),
     "caption": ("emo_perception.nodes.caption", 1),
+    "recorder": ("emo_perception.nodes.recorder", 1),
 }
 
 BUILD_MESSAGES = (
@@ -77,6 +78,11 @@ def perception() -> None:
 def caption() -> None:
     """Console script of the caption process."""
     sys.exit(main("caption"))
+
+
+def recorder() -> None:
+    """Console script of the recorder."""
+    sys.exit(main("recorder"))
 
 
 if __name__ == "__main__":

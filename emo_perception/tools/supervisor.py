@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,8 @@ from emo_perception.transport import fastdds_environment
 
 #: What a child is sent to end it, and how many seconds it then has; nodes close by themselves within five.
 GENTLE = ((signal.SIGINT, 6.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
+
+EXIT_CRASH = 1
 
 _BOOTSTRAPPED = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 _WITH_PARENT = Path(__file__).with_name("_with_parent.py")
@@ -44,7 +46,8 @@ class Supervisor:
     """Runs each command of ``commands`` (name -> arguments) until it ends well, is stopped, or is configured wrongly.
 
     A child that ends with 0 has done its work; with :data:`EXIT_CONFIG` it ends the whole run; anything else is a
-    crash, which is reported, and after a wait of ``backoff()`` it is started again. ``output`` gets every line:
+    crash, which is reported, and after a wait of ``backoff()`` it is started again, except those in ``once``, whose
+    crash makes the exit code of the run 1. ``output`` gets every line:
     ``output(name, line)``, from several threads, the reports under the name "emo". Usable as a context manager.
     """
 
@@ -53,6 +56,7 @@ class Supervisor:
         commands: Mapping[str, Sequence[str]],
         output: Callable[[str, str], None],
         *,
+        once: Container[str] = (),
         backoff: Callable[[], Backoff] = Backoff,
         gentle: Sequence[tuple[signal.Signals, float]] = GENTLE,
     ) -> None:
@@ -60,6 +64,7 @@ class Supervisor:
         self._commands = {name: list(command) for name, command in commands.items()}
         self._unfinished = set(self._commands)
         self._output = output
+        self._once = once
         self._backoff = backoff
         self._gentle = gentle
         self._lock = threading.Lock()  # guards _running and the decision to start one more
@@ -88,6 +93,11 @@ class Supervisor:
         with self._lock:
             child = self._running.get(name)
             return child.pid if child else None
+
+    def finished(self, name: str) -> bool:
+        """Whether a child has ended for good: it did its work, or the run is over."""
+        with self._lock:
+            return name not in self._unfinished
 
     def stop(self) -> None:
         """End all children, gently at first, and wait until they have ended. Does nothing the second time."""
@@ -128,6 +138,10 @@ class Supervisor:
                 self._report(f"{name} cannot run as it is configured (see its message above), ending all")
                 self.exit_code = EXIT_CONFIG
                 self._over.set()
+                break
+            if name in self._once:
+                self._report(f"{name} crashed ({describe_exit(code)}) and cannot be started again")
+                self.exit_code = EXIT_CRASH
                 break
             wait_s = backoff.after(time.monotonic() - began)
             self._report(f"{name} crashed ({describe_exit(code)}), next attempt in {wait_s:g} s")

@@ -1,0 +1,105 @@
+"""Where the perception process hears its images and sound: whichever topics have a publisher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from emo_models.preprocess import limit_width
+from emo_msgs.msg import AudioChunk
+from emo_perception.nodes import convert, qos
+from emo_perception.types import AudioChunk as Sound
+from emo_perception.types import Frame
+
+LOOK_S = 0.25
+"""How often the graph is looked at for a publisher of images."""
+REPEAT_S = 5.0
+"""The same complaint about bad input is logged this often at most; all are counted."""
+
+TRANSPORTS: dict[str, tuple[str, type[Any]]] = {
+    "raw": ("image_raw", Image),
+    "compressed": ("image_raw/compressed", CompressedImage),
+}
+
+
+class ImageInput:
+    """Subscriptions of images and sound. ``on_image`` gets the message as it is; it is converted by the worker."""
+
+    def __init__(
+        self, node: Node, transport: str, on_image: Callable[[Any], None], on_audio: Callable[[Sound], None]
+    ) -> None:
+        self._node, self._on_image, self._on_audio = node, on_image, on_audio
+        self._chosen = ""
+        self._subscription: Any = None
+        self._complaints: dict[str, float] = {}
+        self.bad_images = self.bad_audio = 0
+        self._audio = node.create_subscription(
+            AudioChunk, "audio", self._hear, qos.AUDIO_SUB, qos_overriding_options=qos.overridable()
+        )
+        self._timer = None
+        if transport == "auto":
+            self._timer = node.create_timer(LOOK_S, self._look)
+        else:
+            self._subscribe(transport)
+
+    @property
+    def topic(self) -> str:
+        """Resolved name of the image topic that is read; empty while none has a publisher."""
+        return str(self._subscription.topic_name) if self._subscription is not None else ""
+
+    def frame(self, message: Any, max_width: int) -> Frame | None:
+        """Pixels of a message, at most ``max_width`` wide; None when it is bad, which is counted and logged."""
+        try:
+            frame = convert.frame_from_msg(message)
+            if frame.stamp_ns == 0:
+                raise convert.BadImage(
+                    "header.stamp is zero: expected the acquisition time; set it in the camera's driver"
+                )
+        except convert.BadImage as error:
+            self.bad_images += 1
+            self._complain(f"{self.topic}: {error}")
+            return None
+        image, _ = limit_width(frame.image, max_width)
+        return replace(frame, image=image)
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for subscription in (self._audio, self._subscription):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+
+    def _look(self) -> None:
+        """Follow the publisher: subscribe to the topic that has one, raw first, and stay while it lasts."""
+        heard = {name: self._node.count_publishers(topic) > 0 for name, (topic, _) in TRANSPORTS.items()}
+        if not heard.get(self._chosen) and any(heard.values()):
+            self._subscribe(next(name for name, has in heard.items() if has))
+
+    def _subscribe(self, transport: str) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        topic, message = TRANSPORTS[transport]
+        self._subscription = self._node.create_subscription(
+            message, topic, self._on_image, qos.IMAGE_SUB, qos_overriding_options=qos.overridable()
+        )
+        self._chosen = transport
+        self._node.get_logger().info(f"images from {self.topic}")
+
+    def _hear(self, message: AudioChunk) -> None:
+        try:
+            self._on_audio(convert.audio_from_msg(message))
+        except ValueError as error:
+            self.bad_audio += 1
+            self._complain(f"{self._audio.topic_name}: {error}")
+
+    def _complain(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._complaints.get(text, -REPEAT_S) >= REPEAT_S:
+            self._complaints = {text: now}
+            self._node.get_logger().warning(text)

@@ -1,0 +1,90 @@
+"""Node ``recorder``: writes what the graph publishes into a rosbag2 folder, message bytes as they come."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import String
+
+from emo_msgs import msg
+from emo_perception.bags import BagError, BagWriter
+from emo_perception.config import ConfigError, RecorderConfig
+from emo_perception.nodes import qos
+from emo_perception.nodes.parameters import declare
+
+LOOK_S = 0.2
+
+#: What is recorded. Raw images are not: at 27 MB/s they would fill a disk and starve the graph; JPEG images are.
+TOPICS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
+    ("image_raw/compressed", CompressedImage, qos.OVERLAY),
+    ("audio", msg.AudioChunk, qos.AUDIO_PUB),
+    ("source_state", msg.SourceState, qos.STATE),
+    ("faces", msg.Faces, qos.RESULT),
+    ("action_units", msg.ActionUnits, qos.RESULT),
+    ("emotions", msg.Emotions, qos.RESULT),
+    ("emotion_features", msg.EmotionFeatures, qos.RESULT),
+    ("emotion_caption", msg.EmotionCaption, qos.CAPTION),
+    ("emotion_caption/text", String, qos.CAPTION),
+    ("overlay/compressed", CompressedImage, qos.OVERLAY),
+    ("/diagnostics", DiagnosticArray, qos.RESULT),
+)
+
+
+class RecorderNode(Node):
+    """Records until the process ends or, with ``until_end``, until the source has ended and nothing more comes."""
+
+    def __init__(self) -> None:
+        super().__init__(RecorderConfig.node)
+        config = declare(self, RecorderConfig).current
+        if not config.folder:
+            raise ConfigError("recorder.folder: expected the folder to write the bag into, got nothing")
+        try:
+            self._bag: BagWriter | None = BagWriter(Path(config.folder).expanduser(), config.storage)
+        except BagError as error:
+            raise ConfigError(f"recorder: {error}") from None
+        self._quiet_s = config.quiet_s
+        self._heard_s = time.monotonic()
+        self._ended = False
+        for topic, kind, profile in TOPICS:
+            name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+            self.create_subscription(
+                kind, topic, partial(self._record, self.resolve_topic_name(topic), name), profile, raw=True
+            )
+        if config.until_end:
+            self.create_timer(LOOK_S, self._finish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Finish the bag. Safe to call twice."""
+        if self._bag is not None:
+            self._bag.close()
+            counts = ", ".join(f"{topic} {count}" for topic, count in sorted(self._bag.counts.items()))
+            self.get_logger().info(f"recorded {counts or 'nothing'}")
+            self._bag = None
+
+    def _record(self, topic: str, kind: str, data: bytes) -> None:
+        if self._bag is None:
+            return
+        self._bag.write(topic, kind, self.get_clock().now().nanoseconds, data)
+        if kind == "emo_msgs/msg/SourceState":
+            state = deserialize_message(data, msg.SourceState)
+            self._ended = state.state in (state.ENDED, state.FAILED)
+        elif topic != "/diagnostics":
+            self._heard_s = time.monotonic()
+
+    def _finish(self) -> None:
+        if self._ended and time.monotonic() - self._heard_s > self._quiet_s:
+            self.context.try_shutdown()  # ends the process in order
+
+
+def make_nodes() -> list[Node]:
+    """The nodes of the recording process. Raises :class:`emo_perception.config.ConfigError`."""
+    return [RecorderNode()]

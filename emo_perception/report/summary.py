@@ -1,0 +1,102 @@
+"""One page about a run, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from emo_models import weights
+from emo_perception.report.run import Run, percentiles
+from emo_perception.types import NS_PER_S, Caption, EmotionFeatures
+
+SHOWN = (
+    "message",
+    "engine",
+    "backend",
+    "precision",
+    "processed",
+    "failed",
+    "dropped",
+    "latency_p50_ms",
+    "latency_p95_ms",
+)
+
+
+def summary(run: Run, profile: str) -> str:
+    """Input, what was seen and said, latencies, engines, licences."""
+    parts = [
+        "# Run summary",
+        _source(run),
+        "## Captions",
+        _captions(run.captions, run.features),
+        "## People",
+        _people(run.features),
+        "## Latency, milliseconds from the acquisition stamp to receipt by the recorder",
+        _table(("", "messages", "p50", "p95", "p99"), _latencies(run)),
+        "## Nodes, as they last reported",
+        _table(("", *SHOWN), [(n, *(v.get(k, "") for k in SHOWN)) for n, v in sorted(run.diagnostics.items())]),
+        "## Weights",
+        _table(("name", "licence"), [(n, weights.card(n).licence) for n in weights.profiles().get(profile, ())]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _source(run: Run) -> str:
+    frames = len(run.features)
+    seconds = (run.features[-1].stamp_ns - run.features[0].stamp_ns) / NS_PER_S if frames > 1 else 0.0
+    if run.source is None:
+        return f"No source of ours; {frames} frames perceived in {seconds:.1f} s of stream."
+    sent = run.source.frames
+    text = f"`{run.source.uri}` through {run.source.backend}, {run.source_state.lower()}"
+    detail = f" ({run.source.detail})" if run.source.detail else ""
+    return f"{text}{detail}: {sent} frames sent, {frames} perceived, {seconds:.1f} s, {run.source.audio_chunks} chunks of sound."
+
+
+def _captions(captions: Sequence[Caption], features: Sequence[EmotionFeatures]) -> str:
+    if not captions:
+        return "None."
+    zero = features[0].stamp_ns if features else captions[0].stamp_ns
+    rows = []
+    for caption in captions:
+        proof = ", ".join(dict.fromkeys(f"AU{e.au}" if e.au else e.emotion for e in caption.evidence))
+        text = f"*(abstained: {caption.abstain_reason})*" if caption.abstained else caption.text
+        rows.append((f"{(caption.stamp_ns - zero) / NS_PER_S:.1f}", text, f"{caption.confidence:.2f}", proof))
+    return _table(("s", "sentence", "confidence", "proven by"), rows)
+
+
+def _people(features: Sequence[EmotionFeatures]) -> str:
+    tracks: dict[int, list[Mapping[str, float]]] = {}
+    for frame in features:
+        for face in frame.faces:
+            units = dict(
+                zip((f"AU{n}" for n in face.action_units.au), face.action_units.intensity.tolist(), strict=True)
+            )
+            emotions = dict(zip(face.emotion.labels, face.emotion.probabilities.tolist(), strict=True))
+            tracks.setdefault(face.track.track_id, []).append({**emotions, **units})
+    rows = []
+    for track_id, seen in sorted(tracks.items()):
+        means = {name: float(np.mean([values[name] for values in seen])) for name in seen[0]}
+        peaks = {name: max(values[name] for values in seen) for name in seen[0] if name.startswith("AU")}
+        expression = _top({name: mean for name, mean in means.items() if not name.startswith("AU")})
+        rows.append((str(track_id), str(len(seen)), expression, _top(peaks)))
+    return _table(("track", "frames", "expression, mean", "action units, peak"), rows) if rows else "Nobody was seen."
+
+
+def _top(values: Mapping[str, float]) -> str:
+    best = sorted(values.items(), key=lambda item: -item[1])[:4]
+    return ", ".join(f"{name} {value:.2f}" for name, value in best if value >= 0.05)
+
+
+def _latencies(run: Run) -> list[tuple[str, ...]]:
+    rows = []
+    for name, values in (("emotion_features", run.features_ms), ("emotion_caption", run.captions_ms)):
+        rows.append((name, str(len(values)), *(f"{p:.1f}" for p in percentiles(values))))
+    return rows
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
+    )

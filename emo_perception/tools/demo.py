@@ -1,0 +1,115 @@
+"""``emo demo``: run the graph on a video, a picture or a camera, and leave video, results and a summary."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from emo_models import weights
+from emo_models.fetch import Puller, PullError
+from emo_perception.bags import BagError
+from emo_perception.config import EXIT_CONFIG, ConfigError
+from emo_perception.graph import GraphOptions
+from emo_perception.report import Run, load_run, summary, write_video
+from emo_perception.tools.run import Console, supervise
+from emo_perception.tools.weights import Terminal
+
+SAMPLE = "ravdess_angry"
+RESULTS = ("overlay.mp4", "features.jsonl", "captions.jsonl", "summary.md", "bag")
+
+#: On top of the profile: the images go into the bag as JPEG, and the recorder ends with the source.
+PARAMETERS = {"source": {"encoding": "both"}, "recorder": {"until_end": True}}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``emo demo``; returns the exit code: 0 also when nobody is in the picture, 1 when the source failed."""
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        source = _sources(arguments.profile, arguments.source)
+        _clear(arguments.out)
+        code = _record(arguments, source)
+        run = load_run(arguments.out / "bag")
+    except (BagError, ConfigError, PullError) as error:
+        print(f"emo demo: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    _write(run, arguments.out, arguments.profile)
+    if run.source_state == "FAILED":
+        print(f"emo demo: the source failed: {run.source.detail}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emo demo", description=__doc__)
+    parser.add_argument(
+        "--source", default="", metavar="X", help=f"device, file, rtsp:// or picture (default: the clip {SAMPLE})"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo/out"), metavar="DIR", help="where the results go (default: %(default)s)"
+    )
+    parser.add_argument("--profile", default="start", help="which networks run (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="end after so long (default: with the source, or Ctrl-C)",
+    )
+    return parser
+
+
+def _sources(profile: str, source: str) -> str:
+    """Pull the profile's weights, and the sample clip when no source is given; returns what to open."""
+    with Puller(listener=Terminal()) as puller:
+        for name in weights.profiles().get(profile, ()):
+            puller.pull(weights.card(name))
+        return source or str(puller.pull(weights.card(SAMPLE)))
+
+
+def _clear(out: Path) -> None:
+    """Remove the results of an earlier run, and nothing else."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        old = out / name
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def _record(arguments: argparse.Namespace, source: str) -> int:
+    """Run the graph until the recorder has everything, the time is up, or Ctrl-C; returns the supervisor's exit code."""
+    console = Console(sys.stdout)
+    with tempfile.TemporaryDirectory(prefix="emo_demo_") as folder:
+        file = Path(folder) / "demo.yaml"
+        file.write_text(
+            yaml.safe_dump({f"/**/{n}": {"ros__parameters": v} for n, v in PARAMETERS.items()}), encoding="utf-8"
+        )
+        record = str((arguments.out / "bag").resolve())
+        options = GraphOptions(profile=arguments.profile, source=source, record=record, params_file=str(file))
+        with supervise(options, Path(folder), console) as supervisor:
+            end = time.monotonic() + arguments.seconds if arguments.seconds > 0 else float("inf")
+            try:
+                while not (supervisor.wait(0.2) or supervisor.finished("recorder") or time.monotonic() > end):
+                    pass
+            except KeyboardInterrupt:
+                console("emo", "ending")
+    return supervisor.exit_code
+
+
+def _write(run: Run, out: Path, profile: str) -> None:
+    run.write_jsonl(out)
+    if not write_video(out / "overlay.mp4", run.overlay, run.audio):
+        print("emo demo: no overlay picture was drawn, so there is no overlay.mp4", file=sys.stderr)
+    page = summary(run, profile)
+    (out / "summary.md").write_text(page, encoding="utf-8")
+    print(f"\n{page}\nResults in {out}: {', '.join(name for name in RESULTS if (out / name).exists())}")
