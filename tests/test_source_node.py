@@ -1,0 +1,202 @@
+"""The real source process on real files: what arrives on its topics, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from media_files import FPS, count_of, write_clip
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from emo_msgs.msg import AudioChunk
+from emo_msgs.msg import SourceState as StateMsg
+from emo_perception.config import EXIT_CONFIG
+from emo_perception.nodes import convert, qos
+from emo_perception.sources import SourceState
+from emo_perception.types import NS_PER_S
+
+DOMAIN = "76"
+ROOT = Path(__file__).parents[1]
+
+
+class Watcher:
+    """A node of this process that keeps everything the source publishes."""
+
+    def __init__(self) -> None:
+        self.context = Context()
+        rclpy.init(args=[], context=self.context, domain_id=int(DOMAIN))
+        self.node = Node("watcher", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.got: dict[str, list] = {}
+
+    def subscribe(self, message: type, topic: str, profile: object) -> None:
+        self.got[topic] = []
+        self.node.create_subscription(message, topic, self.got[topic].append, profile)
+
+    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, {topic: len(messages) for topic, messages in self.got.items()}
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def state(self) -> int | None:
+        return self.got["source_state"][-1].state if self.got["source_state"] else None
+
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    watcher = Watcher()
+    watcher.subscribe(StateMsg, "source_state", qos.STATE)
+    yield watcher
+    watcher.executor.shutdown()
+    watcher.node.destroy_node()
+    watcher.context.shutdown()
+
+
+@contextmanager
+def source_process(**parameters: object) -> Iterator[subprocess.Popen[str]]:
+    arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emo_perception.nodes", "source", "--ros-args", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ROS_DOMAIN_ID": DOMAIN},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def stop(process: subprocess.Popen[str], how: signal.Signals) -> float:
+    began = time.monotonic()
+    process.send_signal(how)
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.wait(20)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    return time.monotonic() - began
+
+
+def test_the_numbers_of_the_states_are_those_of_the_message() -> None:
+    assert {state.name: int(state) for state in SourceState} == {s.name: getattr(StateMsg, s.name) for s in SourceState}
+
+
+def test_a_clip_arrives_whole_and_its_end_is_latched(watcher: Watcher, tmp_path: Path) -> None:
+    watcher.subscribe(Image, "image_raw", qos._qos(100))
+    watcher.subscribe(AudioChunk, "audio", qos.AUDIO_SUB)
+    clip = write_clip(tmp_path / "clip.mp4", frames=30, sound_s=1.2)
+    with source_process(uri=clip, backend="pyav", frame_id="eye") as process:
+        watcher.spin_until(lambda: watcher.state() == StateMsg.ENDED)
+        end = watcher.got["source_state"][-1]
+        watcher.spin_until(lambda: len(watcher.got["audio"]) == end.audio_chunks)
+        images, chunks = watcher.got["image_raw"], watcher.got["audio"]
+        counts = [count_of(convert.frame_from_msg(m).image) for m in images]
+        assert counts[0] == 0
+        assert counts == sorted(set(counts))
+        assert end.frames >= len(counts) >= 25  # live: a frame may be lost to a newer one on a busy machine
+        assert {m.header.frame_id for m in (*images, *chunks)} == {"eye"}
+        first_ns = convert.stamp_ns(images[0].header.stamp)
+        for message, count in zip(images, counts, strict=True):
+            expected_ns = first_ns + count * NS_PER_S // FPS
+            assert abs(convert.stamp_ns(message.header.stamp) - expected_ns) < 1000
+        sound = [convert.audio_from_msg(m) for m in chunks]
+        assert sound[0].sample_rate_hz == 16_000
+        assert all(a.end_ns == b.stamp_ns for a, b in pairwise(sound))
+        assert abs(sound[0].stamp_ns - first_ns) < NS_PER_S // FPS
+        now_ns = watcher.node.get_clock().now().nanoseconds
+        assert 0 < now_ns - first_ns < 30 * NS_PER_S
+        assert (end.backend, end.uri, end.loops) == ("pyav", str(clip), 1)
+        watcher.subscribe(StateMsg, "source_state", qos.STATE)  # one who comes late still learns of the end
+        watcher.spin_until(lambda: watcher.state() == StateMsg.ENDED)
+        assert process.poll() is None
+        assert stop(process, signal.SIGINT) < 4.0
+
+
+def test_jpeg_and_diagnostics(watcher: Watcher, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.full((48, 64, 3), (0, 0, 200), np.uint8))
+    watcher.subscribe(CompressedImage, "image_raw/compressed", qos.IMAGE_SUB)
+    watcher.subscribe(DiagnosticArray, "/diagnostics", 10)
+    with source_process(uri=path, encoding="jpeg", picture_s=60.0) as process:
+        watcher.spin_until(lambda: len(watcher.got["image_raw/compressed"]) > 3)
+        image = convert.frame_from_msg(watcher.got["image_raw/compressed"][0]).image
+        assert image.shape == (48, 64, 3)
+        assert np.abs(image.mean((0, 1)) - (200, 0, 0)).max() < 4
+        watcher.spin_until(
+            lambda: any(
+                value.key == "state" and value.value == "PLAYING"
+                for array in watcher.got["/diagnostics"]
+                for value in array.status[0].values
+            )
+        )
+        assert "image_raw" not in dict(watcher.node.get_topic_names_and_types())
+        assert stop(process, signal.SIGTERM) < 4.0
+
+
+def test_a_file_waits_for_its_first_subscriber(watcher: Watcher, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=10, sound_s=None)
+    with source_process(uri=clip, backend="pyav", wait_for_subscriber_s=600.0):
+        watcher.subscribe(DiagnosticArray, "/diagnostics", 10)
+        watcher.spin_until(lambda: len(watcher.got["/diagnostics"]) >= 2)  # it has been up for a second or two
+        assert watcher.state() is None
+        watcher.subscribe(Image, "image_raw", qos._qos(100))
+        watcher.spin_until(lambda: watcher.state() == StateMsg.ENDED)
+        assert count_of(convert.frame_from_msg(watcher.got["image_raw"][0]).image) == 0
+    with source_process(uri=clip, backend="pyav", wait_for_subscriber_s=0.0):
+        watcher.got["source_state"].clear()
+        watcher.spin_until(lambda: watcher.state() == StateMsg.ENDED)
+
+
+def test_a_file_that_is_no_video_has_failed(watcher: Watcher, tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("no pictures here\n" * 50)
+    with source_process(uri=path, backend="pyav", wait_for_subscriber_s=0.0) as process:
+        watcher.spin_until(lambda: watcher.state() == StateMsg.FAILED)
+        assert "cannot be played as a video" in watcher.got["source_state"][-1].detail
+        assert stop(process, signal.SIGTERM) < 4.0
+
+
+def test_a_missing_camera_is_looked_for_again(watcher: Watcher) -> None:
+    with source_process(uri="/dev/video97", backend="pyav", reconnect_first_s=0.05) as process:
+        watcher.spin_until(lambda: watcher.state() == StateMsg.RECONNECTING)
+        assert "no such camera; cameras on this machine" in watcher.got["source_state"][-1].detail
+        assert stop(process, signal.SIGINT) < 4.0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"uri": "/nowhere/clip.mp4"}, "/nowhere/clip.mp4: no such file"),
+        ({}, "source.uri is empty"),
+        ({"uri": "test://", "encoding": "bmp"}, "source.encoding: expected one of raw, jpeg, both"),
+    ],
+)
+def test_an_impossible_configuration_ends_in_one_line(parameters: dict[str, str], says: str) -> None:
+    with source_process(**parameters) as process:
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert process.returncode == EXIT_CONFIG
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1, errors
+    assert says in lines[0]
