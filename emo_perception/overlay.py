@@ -266,7 +266,7 @@ def _time_of_day(stamp_ns: int) -> str:
 
 def _ascii(text: str) -> str:
     """The fonts have ASCII only: accents are dropped, typographic dashes and quotes replaced."""
-    plain = text.translate(str.maketrans("–—‘’“”…", "--''\"\".", ""))
+    plain = text.translate(str.maketrans("–—‘’“”", "--''\"\""))
     return unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
 
 

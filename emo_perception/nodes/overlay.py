@@ -15,7 +15,7 @@ from emo_perception.nodes import convert, qos
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
 from emo_perception.nodes.parameters import declare
 from emo_perception.overlay import draw
-from emo_perception.streaming.mailbox import DropPolicy, Mailbox
+from emo_perception.streaming.mailbox import DropPolicy, Mailbox, MailboxCounts
 from emo_perception.streaming.stats import StageStats
 from emo_perception.types import NS_PER_S, Caption, EmotionFeatures, Frame
 
@@ -44,7 +44,7 @@ class OverlayNode(Node):
             CompressedImage, "overlay/compressed", qos.OVERLAY, qos_overriding_options=qos.overridable()
         )
         self.create_subscription(EmotionCaption, "emotion_caption", self._on_caption, qos.CAPTION)
-        self._busy = WorkStatus("overlay", self._stats.snapshot, self._box.counts)
+        self._busy = WorkStatus("overlay", self._stats.snapshot, self.work)
         Diagnostics(self, self._status)
         self._worker.start()
 
@@ -58,6 +58,10 @@ class OverlayNode(Node):
         self._box.close()
         if self._worker.is_alive():
             self._worker.join(STOP_S)
+
+    def work(self) -> MailboxCounts:
+        """How many frames were offered, drawn and dropped while somebody looked."""
+        return self._box.counts()
 
     def _wanted(self) -> bool:
         return self.parameters.current.always or self._publisher.get_subscription_count() > 0
@@ -88,6 +92,6 @@ class OverlayNode(Node):
         return message
 
     def _status(self) -> Status:
-        if self._box.counts().waiting == 0 and not self._wanted():
+        if self.work().waiting == 0 and not self._wanted():
             return Status("overlay", Level.OK, "resting: nobody subscribes to overlay/compressed")
         return self._busy()

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
+from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.signals import SignalHandlerOptions
 
 from emo_perception.config import EXIT_CONFIG, ConfigError
@@ -65,7 +67,7 @@ def run(name: str, make_nodes: Callable[[], Sequence[Node]], args: list[str] | N
             nodes = list(make_nodes())
             handler.logger = nodes[0].get_logger()
             return _spin(nodes, threads, stop)
-        except ConfigError as error:
+        except (ConfigError, ParameterException, InvalidQosOverridesError) as error:
             return _refused(logger, error)
         finally:
             rclpy.try_shutdown()
