@@ -46,6 +46,8 @@ def start(process, file, backoff):
             return None
         if event.returncode == EXIT_CONFIG:
             return Shutdown(reason=f"{process.name} cannot run as it is configured (see its message above)")
+        if not process.restart:
+            return LogInfo(msg=f"{process.name} crashed ({event.returncode}) and cannot be started again")
         wait_s = backoff.after(time.monotonic() - began)
         again = OpaqueFunction(function=lambda _: [start(process, file, backoff)])
         return [

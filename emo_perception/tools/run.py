@@ -59,7 +59,7 @@ def supervise(options: GraphOptions, folder: Path, output: Callable[[str, str], 
         commands[process.name] = [*module, *process.ros_arguments(file)]
     for note in notes(options):
         output("emo", note)
-    return Supervisor(commands, output)
+    return Supervisor(commands, output, once={process.name for process in table if not process.restart})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,15 +87,20 @@ def run(arguments: argparse.Namespace) -> int:
         except ConfigError as error:
             print(f"emo run: {error}", file=sys.stderr)
             return EXIT_CONFIG
-        for number in END_SIGNALS:
-            signal.signal(number, _interrupt_once)
-        try:
-            supervisor.start()
-            supervisor.wait()
-        except KeyboardInterrupt:
-            console("emo", "ending")
-        finally:
-            supervisor.stop()
+        return run_until_ended(supervisor, console)
+
+
+def run_until_ended(supervisor: Supervisor, console: Console) -> int:
+    """Start the supervisor and wait; Ctrl-C, SIGTERM and a closed terminal end it gently. Returns its exit code."""
+    for number in END_SIGNALS:
+        signal.signal(number, _interrupt_once)
+    try:
+        supervisor.start()
+        supervisor.wait()
+    except KeyboardInterrupt:
+        console("emo", "ending")
+    finally:
+        supervisor.stop()
     return supervisor.exit_code
 
 

@@ -27,13 +27,16 @@ GENTLE = ((signal.SIGINT, 6.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
 
 EXIT_CRASH = 1
 
+#: Lines already stand behind the process's name, and a terminal needs no nanoseconds.
+LOG_FORMAT = "{severity} {name}: {message}"
+
 _BOOTSTRAPPED = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 _WITH_PARENT = Path(__file__).with_name("_with_parent.py")
 
 
 def child_environment(command: Sequence[str], base: Mapping[str, str]) -> dict[str, str]:
     """The variables for a child that runs ``command``, made from this process's own (``base``)."""
-    environment = {"PYTHONUNBUFFERED": "1", **fastdds_environment(base), **base}
+    environment = {"PYTHONUNBUFFERED": "1", "RCUTILS_CONSOLE_OUTPUT_FORMAT": LOG_FORMAT, **fastdds_environment(base), **base}
     if Path(command[0]).parent != Path(sys.executable).parent:
         # The ROS wheels set up each virtual environment once, and take this inherited mark for "done".
         environment.pop(_BOOTSTRAPPED, None)
@@ -116,41 +119,42 @@ class Supervisor:
                     keeper.join(max(0.0, deadline - time.monotonic()))
             if not any(keeper.is_alive() for keeper in self._keepers):
                 return
-        with self._lock:
-            self._report("could not be ended: " + ", ".join(self._running))
+        self._report("could not be ended: " + ", ".join(sorted(self._unfinished)))
 
     def _keep(self, name: str) -> None:
         """Body of the thread that owns one child."""
         backoff = self._backoff()
-        while True:
-            began = time.monotonic()
-            code = self._run(name)
-            if code is None:
-                break
-            if self._over.is_set():
-                if code:
-                    self._report(f"{name} ended with {describe_exit(code)}")
-                break
-            if code == 0:
-                self._report(f"{name} has ended")
-                break
-            if code == EXIT_CONFIG:
-                self._report(f"{name} cannot run as it is configured (see its message above), ending all")
-                self.exit_code = EXIT_CONFIG
-                self._over.set()
-                break
-            if name in self._once:
-                self._report(f"{name} crashed ({describe_exit(code)}) and cannot be started again")
-                self.exit_code = EXIT_CRASH
-                break
-            wait_s = backoff.after(time.monotonic() - began)
-            self._report(f"{name} crashed ({describe_exit(code)}), next attempt in {wait_s:g} s")
-            if self._over.wait(wait_s):
-                break
-        with self._lock:
-            self._unfinished.discard(name)
-            if not self._unfinished:
-                self._over.set()
+        try:
+            while not self._over.is_set():
+                began = time.monotonic()
+                code = self._run(name)
+                if code is None or self._ended_for_good(name, code):
+                    break
+                wait_s = backoff.after(time.monotonic() - began)
+                self._report(f"{name} crashed ({describe_exit(code)}), next attempt in {wait_s:g} s")
+                self._over.wait(wait_s)
+        finally:
+            with self._lock:
+                self._unfinished.discard(name)
+                if not self._unfinished:
+                    self._over.set()
+
+    def _ended_for_good(self, name: str, code: int) -> bool:
+        if self._over.is_set():
+            if code:
+                self._report(f"{name} ended with {describe_exit(code)}")
+        elif code == 0:
+            self._report(f"{name} has ended")
+        elif code == EXIT_CONFIG:
+            self._report(f"{name} cannot run as it is configured (see its message above), ending all")
+            self.exit_code = EXIT_CONFIG
+            self._over.set()
+        elif name in self._once:
+            self._report(f"{name} crashed ({describe_exit(code)}) and cannot be started again")
+            self.exit_code = EXIT_CRASH
+        else:
+            return False
+        return True
 
     def _run(self, name: str) -> int | None:
         """Run a child to its end and return its exit code; None when it was not started because all is over."""
