@@ -59,6 +59,7 @@ setup(
         # Subcommands of emo; another package adds its own by naming this group.
         "emo_perception.commands": [
             "demo = emo_perception.tools.demo:main",
+            "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
             "weights = emo_perception.tools.weights:main",
         ],

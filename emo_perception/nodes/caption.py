@@ -125,6 +125,7 @@ class CaptionNode(Node):
         self._gaps.see(stamp_ns)
         if self._stage.config is not self.parameters.current:
             self._stage.config = self.parameters.current
+            self._stage.reset()  # what was gathered under other values does not fit the new ones
         with self._stats.measured(stamp_ns):
             caption = self._stage(convert.features_from_msg(message))
         self._publish(caption)
@@ -141,6 +142,7 @@ class CaptionNode(Node):
             self.get_logger().warning(f"withheld, it claims what was not measured: {caption.text}")
         else:
             self._counts["captions"] += 1
+            self.get_logger().info(caption.text)
             self._captions.publish(convert.caption_msg(caption))
             self._text.publish(String(data=caption.text))
 

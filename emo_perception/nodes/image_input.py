@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from emo_models.preprocess import limit_width
 from emo_msgs.msg import AudioChunk
 from emo_perception.nodes import convert, qos
 from emo_perception.types import AudioChunk as Sound
@@ -52,8 +50,8 @@ class ImageInput:
         """Resolved name of the image topic that is read; empty while none has a publisher."""
         return str(self._subscription.topic_name) if self._subscription is not None else ""
 
-    def frame(self, message: Any, max_width: int) -> Frame | None:
-        """Pixels of a message, at most ``max_width`` wide; None when it is bad, which is counted and logged."""
+    def frame(self, message: Any) -> Frame | None:
+        """Pixels of a message; None when it is bad, which is counted and logged."""
         try:
             frame = convert.frame_from_msg(message)
             if frame.stamp_ns == 0:
@@ -64,8 +62,7 @@ class ImageInput:
             self.bad_images += 1
             self._complain(f"{self.topic}: {error}")
             return None
-        image, _ = limit_width(frame.image, max_width)
-        return replace(frame, image=image)
+        return frame
 
     def close(self) -> None:
         """End the subscriptions."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
 from emo_models.engines import EngineError
+from emo_models.preprocess import limit_width
 from emo_models.weights import WeightsError
 from emo_msgs.msg import EmotionFeatures
 from emo_perception.config import PerceptionConfig
@@ -119,6 +121,11 @@ class PerceptionNode(LifecycleNode):
             self._chain.close()
             self._chain = None
 
+    @property
+    def active(self) -> bool:
+        """Whether frames are taken."""
+        return self._live is not None
+
     # Data
 
     def offer_frame(self, frame: Frame) -> None:
@@ -132,11 +139,12 @@ class PerceptionNode(LifecycleNode):
             self._chain.window.add_audio(chunk)
 
     def _admit(self, raw: Any) -> Observation | None:
-        if isinstance(raw, Frame):
-            return Observation(raw)
         listener = self._input
-        frame = listener.frame(raw, self.parameters.current.max_width) if listener is not None else None
-        return None if frame is None else Observation(frame)
+        frame = raw if isinstance(raw, Frame) or listener is None else listener.frame(raw)
+        if frame is None:
+            return None
+        image, _ = limit_width(frame.image, self.parameters.current.max_width)
+        return Observation(replace(frame, image=image))
 
     def _publish(self, done: Observation) -> None:
         """All messages of a finished frame; runs in the last worker."""
@@ -184,5 +192,5 @@ def make_nodes() -> list[Node]:
     perception = PerceptionNode(stages, overlay)
     nodes: list[Node] = [perception, *stages, overlay]
     if perception.parameters.current.source_inside:
-        nodes.append(SourceNode(on_frame=perception.offer_frame, on_audio=perception.offer_audio))
+        nodes.append(SourceNode(perception.offer_frame, perception.offer_audio, lambda: perception.active))
     return nodes

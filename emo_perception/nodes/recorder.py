@@ -23,9 +23,11 @@ from emo_perception.nodes.parameters import declare
 
 LOOK_S = 0.2
 
-#: What is recorded. Raw images are not: at 27 MB/s they would fill a disk and starve the graph; JPEG images are.
-TOPICS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
-    ("image_raw/compressed", CompressedImage, qos.OVERLAY),
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+#: Images are recorded as JPEG only: raw ones, at 27 MB/s, would fill a disk and starve the graph.
+JPEG = "image_raw/compressed"
+RESULTS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
     ("audio", msg.AudioChunk, qos.AUDIO_PUB),
     ("source_state", msg.SourceState, qos.STATE),
     ("faces", msg.Faces, qos.RESULT),
@@ -54,13 +56,11 @@ class RecorderNode(Node):
         self._quiet_s = config.quiet_s
         self._heard_s = time.monotonic()
         self._ended = False
-        for topic, kind, profile in TOPICS:
-            name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-            self.create_subscription(
-                kind, topic, partial(self._record, self.resolve_topic_name(topic), name), profile, raw=True
-            )
+        for topic, kind, profile in RESULTS:
+            self._listen(topic, kind, profile)
+        self._waiting = self.create_timer(LOOK_S, self._listen_to_images, clock=STEADY)
         if config.until_end:
-            self.create_timer(LOOK_S, self._finish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            self.create_timer(LOOK_S, self._finish, clock=STEADY)
 
     def close(self) -> None:
         """Finish the bag. Safe to call twice."""
@@ -69,6 +69,17 @@ class RecorderNode(Node):
             counts = ", ".join(f"{topic} {count}" for topic, count in sorted(self._bag.counts.items()))
             self.get_logger().info(f"recorded {counts or 'nothing'}")
             self._bag = None
+
+    def _listen(self, topic: str, kind: type[Any], profile: QoSProfile) -> None:
+        name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+        record = partial(self._record, self.resolve_topic_name(topic), name)
+        self.create_subscription(kind, topic, record, profile, raw=True)
+
+    def _listen_to_images(self) -> None:
+        """Only once somebody else reads the images: a file begins with its first reader, which must be perception."""
+        if any(self.count_subscribers(topic) for topic in ("image_raw", JPEG)):
+            self.destroy_timer(self._waiting)
+            self._listen(JPEG, CompressedImage, qos.OVERLAY)
 
     def _record(self, topic: str, kind: str, data: bytes) -> None:
         if self._bag is None:

@@ -100,7 +100,7 @@ class ActionUnitStage:
         for face in item.faces.faces:
             if face.landmarks is None:
                 raise ValueError(f"{self.name}: track {face.track_id} has no mesh; expected landmarks [478, 3]")
-            raw = self._raw(face.landmarks)
+            raw = self.raw(face.landmarks)
             baseline = self._learned(face.track_id, stamp_ns, raw, neutral.get(face.track_id, 0.0))
             intensity = self._smooth(face.track_id, stamp_ns, baseline.intensity(raw), self.config.smoothing_s)
             calibrated = baseline.neutral_s >= self.config.baseline_s
@@ -115,8 +115,8 @@ class ActionUnitStage:
     def close(self) -> None:
         self.engine.close()
 
-    def _raw(self, landmarks: Float) -> Float:
-        """Mesh [478, 3] -> raw values [A]."""
+    def raw(self, landmarks: Float) -> Float:
+        """Mesh [478, 3] -> values [A] before calibration, in the order of ``blendshapes.SOURCES``."""
         points = np.ascontiguousarray(landmarks[blendshapes.MESH_POINTS, :2])[None]
         coefficients = self.engine({"points": points})["coefficients"].reshape(-1)
         return blendshapes.raw_action_units(coefficients)

@@ -22,6 +22,7 @@ DISTRIBUTION: Final = "emo_perception"
 #: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
 BUILT_IN: Final = {
     "demo": "emo_perception.tools.demo:main",
+    "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
     "weights": "emo_perception.tools.weights:main",
 }
