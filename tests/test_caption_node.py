@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState, Tensor
@@ -184,6 +186,26 @@ def test_gaps_and_jumps_of_the_stamps_are_counted_and_bad_features_cost_only_the
         assert process.poll() is None
 
 
+def test_parameters_are_set_while_running_and_wrong_ones_refused():
+    with running("-p", "stride_s:=60.0") as (peer, _):
+        client = peer.node.create_client(SetParameters, "/caption/set_parameters")
+        peer.until(client.service_is_ready, "the parameter service")
+
+        def result_of(name, value):
+            future = client.call_async(
+                SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+            )
+            peer.until(future.done, "an answer")
+            return future.result().results[0]
+
+        peer.send(0, 45)
+        assert "stride_s out of range" in result_of("stride_s", 0.0).reason
+        assert result_of("stride_s", "often").reason == "caption.stride_s: expected float, got str 'often'"
+        assert result_of("stride_s", 1).successful
+        peer.send(45, 45)
+        peer.until(lambda: peer.texts, "a sentence after the new stride")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_cleanly(number):
     with running() as (peer, process):
@@ -207,6 +229,8 @@ def refused(*arguments):
     [
         ("stride_s:=0.0", "caption.stride_s: expected a value in [0.1, 60], got 0.0"),
         ("max_people:=many", "caption.max_people: expected int, got str 'many'"),
+        ("qos_overrides./emotion_caption.publisher.depth:=-1", "expected a depth > 0, got -1"),
+        ("qos_overrides./emotion_caption.publisher.reliability:=some", "override for policy `reliability`: `some`"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_and_exit_code_78(argument, text):

@@ -6,6 +6,7 @@ them. Results are reliable and deep enough for two seconds of a stalled reader; 
 
 from __future__ import annotations
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -31,4 +32,9 @@ OVERLAY = _qos(1)
 
 def overridable() -> QoSOverridingOptions:
     """History, depth and reliability may be changed by ``qos_overrides.<topic>...`` parameters."""
-    return QoSOverridingOptions.with_default_policies()
+    return QoSOverridingOptions.with_default_policies(callback=_check)
+
+
+def _check(profile: QoSProfile) -> SetParametersResult:
+    valid = profile.depth > 0
+    return SetParametersResult(successful=valid, reason="" if valid else f"expected a depth > 0, got {profile.depth}")
