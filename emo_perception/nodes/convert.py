@@ -84,7 +84,7 @@ def track_msg(track: t.FaceTrack, *, landmarks: bool = False) -> m.FaceTrack:
     x, y, width, height = track.box_xywh.tolist()
     yaw, pitch, roll = track.pose_ypr.tolist()
     message = m.FaceTrack(
-        track_id=track.track_id, confidence=track.confidence, first_seen=time_msg(track.first_seen_ns),
+        track_id=track.track_id, confidence=float(track.confidence), first_seen=time_msg(track.first_seen_ns),
         x=x, y=y, width=width, height=height, yaw=yaw, pitch=pitch, roll=roll,
         points=np.ascontiguousarray(track.points, np.float32).reshape(10),
     )  # fmt: skip
