@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -375,6 +378,61 @@ def test_nobody_at_the_address(backend: str) -> None:
     wait_for(lambda: listener.reached(SourceState.RECONNECTING))
     source.close()
     assert "secret" not in "".join(s.detail + s.uri for s in listener.states)
+
+
+def rtsp_server_lacks() -> str:
+    try:
+        import gi
+
+        gi.require_version("GstRtspServer", "1.0")
+    except (ImportError, ValueError) as error:
+        return f"{error} (Debian package gir1.2-gst-rtsp-server-1.0)"
+    return GSTREAMER_LACKS
+
+
+@contextmanager
+def rtsp_server(port: int) -> Iterator[None]:
+    script = Path(__file__).with_name("rtsp_server.py")
+    command = [sys.executable, "-W", "ignore", str(script), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.terminate()
+
+
+@pytest.mark.skipif(bool(rtsp_server_lacks()), reason=f"no RTSP server: {rtsp_server_lacks()}")
+def test_a_stream_comes_back_after_its_server_was_away(backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = SourceConfig(uri=f"rtsp://127.0.0.1:{port}/cam", backend=backend, reconnect_first_s=0.1)
+    source = open_source(config)
+    try:
+        with rtsp_server(port):
+            listener = Listener(source)
+            wait_for(lambda: len(listener.frames) > 10 and len(listener.chunks) > 5, 20)
+            assert listener.frames[0].image.shape == (240, 320, 3)
+            assert np.abs(listener.chunks[-1].samples).max() > 1000
+            assert abs(listener.frames[-1].stamp_ns - listener.chunks[-1].stamp_ns) < NS_PER_S // 2
+        wait_for(lambda: listener.reached(SourceState.RECONNECTING), 20)
+        before = len(listener.frames)
+        with rtsp_server(port):
+            wait_for(
+                lambda: len(listener.frames) > before + 10 and listener.states[-1].state is SourceState.PLAYING, 20
+            )
+            source.close()
+    finally:
+        source.close()
+    assert listener.states[0].state is SourceState.OPENING
+    assert "trying again in" in next(s.detail for s in listener.states if s.state is SourceState.RECONNECTING)
+    stamps = [f.stamp_ns for f in listener.frames]
+    assert stamps == sorted(set(stamps))
+    assert source.zero_monotonic_ns is not None
+    assert (
+        abs(time.monotonic_ns() - source.zero_monotonic_ns - stamps[-1]) < NS_PER_S
+    )  # stream time kept up with the clock
 
 
 # ---- choice of the backend

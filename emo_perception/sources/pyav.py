@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
@@ -26,7 +28,11 @@ log = logging.getLogger(__name__)
 OPEN_S = 5.0
 # ffmpeg can be interrupted only by its own time limit, and closing has to be done in two seconds.
 STALL_S = 1.5
+NO_PICTURE_S = 5.0
 POLL_S = 0.1
+# Images that come closer together than their stamps, by more than this, have been waiting.
+BURST_STEP_NS = 5_000_000
+BURST_OVER_S = 0.2
 UNSPECIFIED_COLORSPACE = 2
 HD_HEIGHT = 576  # taller video without a colour tag is BT.709, smaller BT.601 (ITU-R), as GStreamer has it
 
@@ -39,6 +45,7 @@ class PyAVReader:
         self._config = config
         self._stop = stop
         self._skipped = 0
+        self._offset_ns: int | None = None  # monotonic clock minus stamps, of an item that has just arrived
 
     def items(self) -> Iterator[Item]:
         kind = self._location.kind
@@ -49,6 +56,8 @@ class PyAVReader:
         return self._file_items()
 
     def age_ns(self, item: Item) -> int:
+        if self._offset_ns is not None:
+            return max(0, time.monotonic_ns() - self._offset_ns - item.stamp_ns)
         return item.end_ns - item.stamp_ns if isinstance(item, AudioChunk) else 0
 
     def _file_items(self) -> Iterator[Item]:
@@ -84,7 +93,31 @@ class PyAVReader:
         with self._open(self._location.address, None, {"rtsp_transport": "tcp"}) as container:
             images = _video_stream(container, self._failure)
             sound = container.streams.audio[:1] if self._config.audio else []
-            yield from self._decode(container, images, *sound)
+            items = self._decode(container, images, *sound)
+            yield from self._caught_up(items)
+            yield from items
+
+    def _caught_up(self, items: Iterator[Item]) -> list[Item]:
+        """What ffmpeg received while it examined the stream, and now hands out at once: all sound, the last image.
+
+        The burst is over when images no longer arrive closer than their stamps: that tells how old stamps are.
+        """
+        held: list[Item] = []
+        began = improved = time.monotonic()
+        best_ns = math.inf
+        for item in items:
+            held.append(item)
+            if isinstance(item, Frame):
+                offset_ns = time.monotonic_ns() - item.stamp_ns
+                if offset_ns < best_ns - BURST_STEP_NS:
+                    best_ns, improved = offset_ns, time.monotonic()
+                held = [i for i in held if i is item or isinstance(i, AudioChunk)]
+                if time.monotonic() - improved > BURST_OVER_S:
+                    self._offset_ns = int(best_ns)
+                    return held
+            elif time.monotonic() - began > NO_PICTURE_S:
+                raise self._failure(f"sound, but no picture for {NO_PICTURE_S:.0f} s")
+        return held
 
     def _device_items(self) -> Iterator[Item]:
         """Camera and microphone, each read by a thread of its own, for both block."""

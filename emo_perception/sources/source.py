@@ -21,6 +21,7 @@ ReaderFactory = Callable[[threading.Event], Reader]
 CLOSE_S = 2.0
 # Behind by more than this, a paced file is reported as too heavy for the machine.
 LATE_NS = NS_PER_S
+CLOCK_JUMP_NS = 5 * NS_PER_S
 TICK_NS = NS_PER_S // 30
 
 
@@ -175,6 +176,8 @@ class Source:
                 if self.zero_monotonic_ns is None:
                     age_ns = reader.age_ns(item) if self.location.live else 0
                     self.zero_monotonic_ns = time.monotonic_ns() - age_ns - placed.stamp_ns
+                elif self.location.live:
+                    self._check_clock(placed)
                 empty = empty and not isinstance(placed, Frame)
                 yield placed
         finally:
@@ -184,6 +187,12 @@ class Source:
         if empty and not self._stop.is_set():
             raise SourceError(f"{self.location.shown}: not one image could be decoded", permanent=True)
         self._loops += not self.location.live and not self._stop.is_set()
+
+    def _check_clock(self, item: Item) -> None:
+        """A camera that sets its clock, or runs away over days, is opened again: that starts from the present."""
+        ahead_ns = item.stamp_ns - (time.monotonic_ns() - (self.zero_monotonic_ns or 0))
+        if abs(ahead_ns) > CLOCK_JUMP_NS:
+            raise SourceError(f"{self.location.shown}: its clock is off by {ahead_ns / NS_PER_S:.1f} s")
 
     def _base_ns(self) -> int:
         """Stream time at which an opening begins: a file follows on, a live source has missed what passed meanwhile."""
