@@ -45,7 +45,8 @@ def start(process, file, backoff):
         if context.is_shutdown or event.returncode == 0:
             return None
         if event.returncode == EXIT_CONFIG:
-            return Shutdown(reason=f"{process.name} cannot run as it is configured (see its message above)")
+            reason = f"{process.name} cannot run as it is configured (see its message above)"
+            return [LogInfo(msg=reason), Shutdown(reason=reason)]
         if not process.restart:
             return LogInfo(msg=f"{process.name} crashed ({event.returncode}) and cannot be started again")
         wait_s = backoff.after(time.monotonic() - began)
