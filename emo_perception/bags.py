@@ -99,7 +99,7 @@ def read(folder: Path, topics: Sequence[str] = ()) -> Iterator[Recorded]:
             for connection, received_ns, data in reader.messages(wanted):
                 message = typestore().deserialize_cdr(data, connection.msgtype)
                 yield Recorded(connection.topic, connection.msgtype, received_ns, message)
-    except ReaderError as error:
+    except (ReaderError, OSError) as error:
         raise BagError(
             f"{folder}: not a readable bag ({error}); expected a folder with metadata.yaml and .mcap or .db3 files"
         ) from None
