@@ -41,7 +41,9 @@ CLEARLY, LOOKS, SEEMS, NEUTRAL_SAID = 0.75, 0.5, 0.35, 0.6
 #: Two emotions are both named when the second reaches SECOND and is within CLOSE of the first.
 SECOND, CLOSE = 0.2, 0.2
 #: The emotion told stays while it has this probability and none is ahead of it by more than HELD_MARGIN.
-HELD, HELD_MARGIN = 0.3, 0.1
+HELD, HELD_MARGIN, NEUTRAL_HELD = 0.3, 0.1, 0.4
+#: A new emotion that is clear for this long counts at once.
+FRESH_NS: Final = NS_PER_S // 2
 #: Faces are seen at least this long before a neutral one is called so.
 NEUTRAL_SEEN_NS: Final = int(0.9 * NS_PER_S)
 
@@ -67,11 +69,15 @@ class Proof:
 
 @dataclass(frozen=True)
 class Action:
-    """Something the face does. ``level``: 0 slight, 1 plain, 2 strong; ``news``: not told before."""
+    """Something the face does. ``level``: 0 slight, 1 plain, 2 strong; ``news``: not told before.
+
+    ``since_ns``: when it began; ``onset_ns``: the same, or the start of the window for what began before.
+    """
 
     phrase: Phrase
     level: int
     side: Side
+    since_ns: int
     onset_ns: int
     end_ns: int
     peak: float
@@ -134,6 +140,10 @@ class Account:
         return feeling or any(a.news for a in self.actions) or self.arrives is not None or self.leaves is not None
 
     @property
+    def says_something(self) -> bool:
+        return bool(self.actions) or self.feeling is not None or self.arrives is not None
+
+    @property
     def expressiveness(self) -> float:
         """Who is described first when there are too many: movement and emotion away from neutral."""
         felt = self.feeling.probability if self.feeling and self.feeling.names[0] != NEUTRAL else 0.0
@@ -194,7 +204,8 @@ def _speaking(person: Person, threshold: float) -> list[Action]:
         return []
     frames = strongest((t[0], t[2]) for t in turns if t[1] == au and t[2] >= threshold)
     proof = Proof(person.track_id, peak, frames, au)
-    return [Action(SPEAKING, 1, Side.BOTH, turns[0][0], turns[-1][0], peak, (proof,))]
+    start_ns, end_ns = turns[0][0], turns[-1][0]
+    return [Action(SPEAKING, 1, Side.BOTH, start_ns, start_ns, end_ns, peak, (proof,))]
 
 
 def _overlap(a: Event, b: Event) -> bool:
@@ -232,33 +243,35 @@ def _action(phrase: Phrase, parts: list[Event], track_id: int, start_ns: int) ->
     proofs = tuple(Proof(track_id, p.peak, p.proof(), p.au, p.side) for p in parts)
     sides = {p.side for p in parts}
     side = sides.pop() if len(sides) == 1 else Side.BOTH
-    onset, end = max(start_ns, min(p.onset_ns for p in parts)), max(p.end_ns for p in parts)
-    return Action(phrase, level_of(parts[0].peak), side, onset, end, parts[0].peak, proofs)
+    since, end = min(p.onset_ns for p in parts), max(p.end_ns for p in parts)
+    level = level_of(parts[0].peak)
+    return Action(phrase, level, side, since, max(start_ns, since), end, parts[0].peak, proofs)
 
 
 def with_news(actions: list[Action], told: Told) -> list[Action]:
-    """Mark what was not told before, and let told movements that go on stay told."""
+    """Mark what was not told before, and let told movements that go on stay told.
+
+    What counts is the leading unit of a phrase: cheeks that join a smile are no news.
+    """
     marked = []
     for action in actions:
-        keys = [0] if action.phrase is SPEAKING else [p.au for p in action.proofs]
-        news = False
-        for key in keys:
-            unit = told.units.get(key)
-            if unit is None or action.onset_ns > unit.end_ns + QUIET_NS:
-                news = True
-            else:
-                unit.end_ns = max(unit.end_ns, action.end_ns)
-                news |= key == action.proofs[0].au and action.level > unit.level and action.peak >= unit.peak + RISE
-        again = news and all(key in told.units and action.onset_ns > told.units[key].end_ns for key in keys)
-        marked.append(replace(action, news=news, again=again))
+        unit = told.units.get(_key(action))
+        again = unit is not None and action.since_ns > unit.end_ns + QUIET_NS
+        stronger = unit is not None and action.level > unit.level and action.peak >= unit.peak + RISE
+        if unit is not None and not again:
+            unit.end_ns = max(unit.end_ns, action.end_ns)
+        marked.append(replace(action, news=unit is None or again or stronger, again=again))
     return marked
+
+
+def _key(action: Action) -> int:
+    return 0 if action.phrase is SPEAKING else action.proofs[0].au
 
 
 def remember(told: Told, account: Account) -> None:
     """Note that an account was said."""
     for action in account.actions:
-        for proof in action.proofs:
-            key = 0 if action.phrase is SPEAKING else proof.au
+        for key in {_key(action), *(p.au for p in action.proofs if action.phrase is not SPEAKING)}:
             told.units[key] = ToldUnit(action.level, action.peak, action.end_ns)
     if account.feeling is not None:
         told.feeling = account.feeling.names
@@ -274,7 +287,7 @@ def names_of(probabilities: Mapping[str, float], held: tuple[str, ...]) -> tuple
     if held and probabilities.get(held[0], 0.0) >= max(HELD, best - HELD_MARGIN) and held[0] != NEUTRAL:
         first = held[0]
     elif ranked[0][0] == NEUTRAL:
-        return (NEUTRAL,) if best >= LOOKS else ()
+        return (NEUTRAL,) if best >= (NEUTRAL_HELD if NEUTRAL in held else LOOKS) else ()
     else:
         first = ranked[0][0]
     p_first = probabilities[first]
@@ -290,9 +303,16 @@ def names_of(probabilities: Mapping[str, float], held: tuple[str, ...]) -> tuple
 
 
 def feeling_of(person: Person, told: Told, start_ns: int, actions: list[Action]) -> Feeling | None:
-    """The emotion of the newer half of the window, set against what was told and what the face does."""
+    """The emotion of the newer half of the window, or of its last moment if that is clear.
+
+    It is set against what was told and what the face does.
+    """
     middle_ns = min((start_ns + person.last_ns) // 2, person.last_ns - NS_PER_S)
     probabilities, samples = person.mean_probabilities(middle_ns, person.last_ns)
+    fresh, fresh_samples = person.mean_probabilities(person.last_ns - FRESH_NS, person.last_ns)
+    newest = max(fresh, key=lambda name: fresh[name], default=NEUTRAL)
+    if newest != NEUTRAL and fresh[newest] >= CLEARLY and probabilities[newest] < LOOKS:
+        probabilities, samples = fresh, fresh_samples
     names = names_of(probabilities, told.feeling)
     if not names:
         return None
@@ -321,7 +341,8 @@ def _mode(names: tuple[str, ...], probability: float) -> str:
 def _neutral(feeling: Feeling, person: Person, told: Told, actions: list[Action]) -> Feeling | None:
     """A neutral face is said when it is sure, seen long enough, and nothing moves in it."""
     moving = any(a.news or a.end_ns >= person.last_ns - LEAST_NS for a in actions)
-    if moving or feeling.probability < NEUTRAL_SAID or person.seen_ns < NEUTRAL_SEEN_NS:
+    unsure = feeling.news and feeling.probability < NEUTRAL_SAID
+    if moving or unsure or person.seen_ns < NEUTRAL_SEEN_NS:
         return None
     changed = bool(told.feeling) and feeling.news
     return replace(feeling, change="back" if changed else "")

@@ -168,7 +168,7 @@ class Person:
         events = self.events.setdefault(au, deque())
         event = events[-1] if events else None
         dip_ns = 0 if au in EYELID_AUS | MOUTH_AUS else DIP_NS
-        if event is not None and event.open and (intensity < on * OFF_SHARE or stamp_ns - event.end_ns > NS_PER_S):
+        if event is not None and event.open and intensity < on * OFF_SHARE:
             event.open = False
         if event is not None and not event.open and intensity >= on and stamp_ns - event.end_ns <= dip_ns:
             event.open = True

@@ -111,7 +111,8 @@ def places(centres: Sequence[tuple[float, float]], widths: Sequence[float]) -> l
 def realise(accounts: Sequence[Account], *, in_view: int, others: int) -> tuple[str, tuple[WordEvidence, ...]]:
     """One sentence about these people, in their order.
 
-    ``in_view``: people now in view; ``others``: those of them to be counted without description, 0 to say nothing.
+    ``in_view``: people to tell apart, those who just left included; ``others``: people in view to be counted without
+    description, 0 to say nothing of them.
     """
     groups = _alike(accounts)
     choice = crc32(repr([_signature(a) for a in accounts]).encode())

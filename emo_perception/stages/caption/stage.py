@@ -31,6 +31,8 @@ LEAST_SEEN_NS: Final = NS_PER_S // 2
 GONE_NS: Final = NS_PER_S
 #: Who appears this long after the first frame has come into view; before, the person was simply there.
 ARRIVAL_NS: Final = NS_PER_S
+#: After a gap in the stream longer than this and than the window, nothing is known of what went on.
+BLIND_NS: Final = 2 * NS_PER_S
 #: Phrases of one person: alone in the sentence, and beside others.
 PHRASES_ALONE: Final = 3
 PHRASES_BESIDE: Final = 2
@@ -45,7 +47,7 @@ class _Memory:
     told: dict[int, Told] = field(default_factory=dict)
     others: int = 0
     reason_class: str = ""
-    described_ns: int | None = None
+    clear_ns: int | None = None
 
 
 class CaptionStage:
@@ -53,7 +55,8 @@ class CaptionStage:
 
     Every ``stride_s`` of stamp time the window of ``window_s`` is described if its content (movements, emotions,
     people) has news; the same content is not said twice, however long it lasts. A frame that is not newer than the
-    newest is ignored; one that is far older (a looped bag) makes the stage forget everything first.
+    newest is ignored; one that is far older (a looped bag), or comes after a gap longer than the window, makes the stage forget
+    everything first.
     """
 
     name = "caption"
@@ -84,20 +87,26 @@ class CaptionStage:
             return None
         if admission is Admission.RESTART:
             self._forget()
+        if self._blind_ns(item.stamp_ns) > max(self._history.window_ns, BLIND_NS):
+            self._forget()
         self._history.add(item)
         stride_ns = round(self.config.stride_s * NS_PER_S)
         if self._due_ns is None:
             self._due_ns = item.stamp_ns + stride_ns
         if item.stamp_ns + TOLERANCE_NS < self._due_ns:
             return None
-        self._due_ns = max(self._due_ns + stride_ns, item.stamp_ns + stride_ns // 2)
-        return self._report()
+        in_step = self._due_ns + stride_ns
+        self._due_ns = in_step if in_step > item.stamp_ns else item.stamp_ns + stride_ns
+        return self._report(ending=False)
+
+    def _blind_ns(self, stamp_ns: int) -> int:
+        return 0 if self._history.first_ns is None else stamp_ns - self._history.last_ns
 
     def flush(self) -> Caption | None:
         """At the end of a stream: what the last window has that was not yet said; None without news."""
-        return None if self._history.first_ns is None else self._report()
+        return None if self._history.first_ns is None else self._report(ending=True)
 
-    def _report(self) -> Caption | None:
+    def _report(self, *, ending: bool) -> Caption | None:
         people = self._history.people
         present = [p for p in people if not self._gone(p)]
         leaving = [p for p in people if self._gone(p) and self._told(p).present]
@@ -105,14 +114,19 @@ class CaptionStage:
         place = _places(seen + leaving)
         several = len(seen) > 1
         accounts = [self._account(p, place[p.track_id], several=several) for p in seen]
-        sure = [a for a in accounts if a.confidence >= self.config.min_confidence and (a.actions or a.feeling)]
+        sure = [a for a in accounts if a.confidence >= self.config.min_confidence and a.says_something]
         news = sorted((a for a in sure if a.news), key=lambda a: (-a.expressiveness, a.track_id))
         said = [self._leave(p, place[p.track_id]) for p in leaving] + news[: self.config.max_people]
         self._remove_gone()
         if said:
             others = len(seen) - self.config.max_people if len(news) > self.config.max_people else 0
-            return self._say(said, len(seen), others)
-        return None if sure else self._abstain(present, accounts)
+            return self._say(said, len(seen) + len(leaving), others)
+        if sure:
+            self._memory.clear_ns = self._history.last_ns
+            return None
+        if present and not seen and not ending:
+            return None  # the next report will know more of a face that has just appeared
+        return self._abstain(present, accounts)
 
     # -- people
 
@@ -144,6 +158,9 @@ class CaptionStage:
             frames = tuple(s.stamp_ns for s in person.samples)[: evidence.PROOF_FRAMES]
             arrives = Proof(person.track_id, person.confidence, frames)
         confidence = confidence_of(person, chosen, feeling)
+        if arrives and confidence < self.config.min_confidence:
+            chosen, feeling = (), None
+            confidence = confidence_of(person, chosen, feeling)
         return Account(person.track_id, confidence, chosen, feeling, arrives=arrives, place=place, x=person.box_xywh[0])
 
     # -- what is published
@@ -151,7 +168,7 @@ class CaptionStage:
     def _say(self, accounts: list[Account], in_view: int, others: int) -> Caption:
         memory = self._memory
         text, proofs = realise(accounts, in_view=in_view, others=0 if others == memory.others else others)
-        memory.others, memory.reason_class, memory.described_ns = others, "", self._history.last_ns
+        memory.others, memory.reason_class, memory.clear_ns = others, "", self._history.last_ns
         for account in accounts:
             if account.leaves is None:
                 remember(memory.told[account.track_id], account)
@@ -174,8 +191,7 @@ class CaptionStage:
         """Say why nothing is said, once per kind of reason; a face that was described may be unclear for a window."""
         memory, history = self._memory, self._history
         kind, reason = self._reason(present, accounts)
-        described_ns = memory.described_ns
-        waiting = described_ns is not None and history.last_ns - described_ns < history.window_ns
+        waiting = memory.clear_ns is not None and history.last_ns - memory.clear_ns < history.window_ns
         if kind == memory.reason_class or (waiting and kind in ("unclear", "unsure")):
             return None
         memory.reason_class = kind
