@@ -14,14 +14,25 @@ BUILD_MESSAGES = (
     "in a colcon workspace type 'colcon build --base-paths src src/<this repository>/emo_msgs' and "
     "'source install/setup.bash', else 'make setup' or 'pip install ./emo_msgs'"
 )
-ROS_PACKAGES = ("rclpy", "rcl_interfaces", "sensor_msgs", "std_msgs", "diagnostic_msgs", "lifecycle_msgs")
+ROS_PACKAGES = (
+    "rclpy",
+    "rosidl_parser",
+    "rosidl_pycommon",
+    "rpyutils",
+    "rcl_interfaces",
+    "builtin_interfaces",
+    "sensor_msgs",
+    "std_msgs",
+    "diagnostic_msgs",
+    "lifecycle_msgs",
+)
 
 
 def require_ros() -> None:
     """Raise :class:`ConfigError` with the commands to type when ROS 2 or the messages ``emo_msgs`` cannot be imported."""
     for package in ROS_PACKAGES:
         if not _importable(package):
-            raise ConfigError(f"no ROS 2 here ({package} cannot be imported): {INSTALL_ROS}")
+            raise ConfigError(f"no ROS 2 here ({package} is missing): {INSTALL_ROS}")
     if not _importable("emo_msgs.msg"):
         raise ConfigError(f"the messages emo_msgs are not built, or not on the path: {BUILD_MESSAGES}")
 

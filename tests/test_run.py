@@ -102,7 +102,7 @@ def test_help_names_every_option_and_its_default(capsys):
 @pytest.mark.parametrize(
     ("packages", "message"),
     [
-        ((), r"no ROS 2 here \(rclpy cannot be imported\): source /opt/ros.*make setup"),
+        ((), r"no ROS 2 here \(rclpy is missing\): source /opt/ros.*make setup"),
         (ROS_PACKAGES, "messages emo_msgs are not built.*colcon build --base-paths src.*emo_msgs.*make setup"),
     ],
     ids=["no ROS", "no messages"],

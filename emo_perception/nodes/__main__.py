@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-from emo_perception.config import EXIT_CONFIG
+from emo_perception.config import EXIT_CONFIG, ConfigError
+from emo_perception.preflight import require_ros
 
 #: Process -> module with ``make_nodes() -> list[Node]``, and threads of its executor.
 PROCESSES = {
@@ -18,51 +19,18 @@ PROCESSES = {
     "recorder": ("emo_perception.nodes.recorder", 1),
 }
 
-BUILD_MESSAGES = (
-    "build them with 'colcon build --base-paths src src/<this repository>/emo_msgs' and source install/setup.bash, "
-    "or without ROS: 'pip install ./emo_msgs'"
-)
-INSTALL_ROS = (
-    "source /opt/ros/<distro>/setup.bash, or without ROS: "
-    "'pip install ros-jazzy-rclpy ros-jazzy-common-interfaces ros-jazzy-rmw-fastrtps-cpp'"
-)
-ROS_PACKAGES = (
-    "rclpy",
-    "rosidl_parser",
-    "rosidl_pycommon",
-    "rpyutils",
-    "rcl_interfaces",
-    "builtin_interfaces",
-    "sensor_msgs",
-    "std_msgs",
-    "diagnostic_msgs",
-    "lifecycle_msgs",
-)
-
 
 def main(name: str, args: list[str] | None = None) -> int:
     """Run one process of the table; returns its exit code."""
     module, threads = PROCESSES[name]
     try:
-        # The folder of the sources, found from the repository's root, imports as an empty package.
-        if importlib.import_module("emo_msgs.msg").__file__ is None:
-            raise ModuleNotFoundError(name="emo_msgs")
-        from emo_perception.nodes import runtime
-
-        nodes = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        print(f"{name}: {_remedy(error)}", file=sys.stderr)
+        require_ros()
+    except ConfigError as error:
+        print(f"{name}: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    return runtime.run(name, nodes.make_nodes, args, threads=threads)
+    from emo_perception.nodes import runtime
 
-
-def _remedy(error: ModuleNotFoundError) -> str:
-    missing = (error.name or "").split(".")[0]
-    if missing == "emo_msgs":
-        return f"the messages emo_msgs are not built: {BUILD_MESSAGES}"
-    if missing in ROS_PACKAGES:
-        return f"no ROS 2 here ({missing} is missing): {INSTALL_ROS}"
-    raise error
+    return runtime.run(name, importlib.import_module(module).make_nodes, args, threads=threads)
 
 
 def source() -> None:
