@@ -172,7 +172,8 @@ class EmotionFeatures:
 
 @dataclass(frozen=True, slots=True)
 class WordEvidence:
-    """What proves ``text[start:end]`` of a caption: an action unit (``au`` > 0) or an emotion (``emotion`` set).
+    """What proves ``text[start:end]`` of a caption: an action unit (``au`` > 0), an emotion (``emotion`` set),
+    or, with neither, the track itself ("comes into view").
 
     ``intensity``: peak of the AU or mean probability of the emotion; ``frames_ns``: stamps that show it, peak first;
     ``similarity``: cosine between word and AU prompt, NaN where the model has none.

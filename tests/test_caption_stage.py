@@ -332,6 +332,19 @@ def test_one_of_two_leaves() -> None:
     assert texts(captions(scene, 6))[-1] == "The person on the left leaves the view."
 
 
+def test_one_leaves_and_another_comes() -> None:
+    def scene(t: float) -> list[FaceFeatures]:
+        if t < 3.9:
+            return [face({12: 0.6}, {"happy": 0.9}, track=1)]
+        return [face({4: 0.6}, {"angry": 0.9}, track=2, since=3.9)]
+
+    said = texts(captions(scene, 6))
+    assert said[1] == "The person disappears from view."
+    assert re.match(r"Someone comes into view(,| and) (frowns|knits)", said[2])
+    last = texts(captions(scene, 5.9, stride_s=2.5))[-1]
+    assert re.match("The person disappears from view, while someone else comes into view", last)
+
+
 def test_short_presence_is_not_described() -> None:
     def scene(t: float) -> list[FaceFeatures]:
         return [face({12: 0.9}, {"happy": 0.9}, since=2.7)] if 2.7 <= t < 3.1 else []
@@ -404,6 +417,11 @@ def test_speech_is_one_phrase() -> None:
     (evidence,) = caption.evidence
     assert evidence.au == 26
     assert evidence.intensity == pytest.approx(0.65, abs=0.02)
+
+
+def test_pauses_of_speech_are_no_news() -> None:
+    said = captions(lambda t: [face({26: speaking(t) if t % 6 < 2.5 else 0.0}, {"neutral": 1.0})], 30)
+    assert sum("speaking" in text for text in texts(said)) == 1
 
 
 def test_smile_while_speaking_is_kept() -> None:

@@ -32,6 +32,8 @@ LEAST_SPEAKING_NS: Final = int(0.6 * NS_PER_S)
 TOGETHER_NS: Final = int(1.0 * NS_PER_S)
 #: A movement that comes back sooner than this after it ended is the same news.
 QUIET_NS: Final = 2 * NS_PER_S
+#: Speech pauses longer, and is news less.
+QUIET_SPEAKING_NS: Final = 10 * NS_PER_S
 #: Strength: slight below the first, strong from the second. A told movement is news again when it grows by RISE.
 LEVELS: Final = (0.4, 0.7)
 RISE: Final = 0.25
@@ -256,11 +258,14 @@ def with_news(actions: list[Action], told: Told) -> list[Action]:
     marked = []
     for action in actions:
         unit = told.units.get(_key(action))
-        again = unit is not None and action.since_ns > unit.end_ns + QUIET_NS
+        quiet_ns = QUIET_SPEAKING_NS if action.phrase is SPEAKING else QUIET_NS
+        again = unit is not None and action.since_ns > unit.end_ns + quiet_ns
         stronger = unit is not None and action.level > unit.level and action.peak >= unit.peak + RISE
         if unit is not None and not again:
             unit.end_ns = max(unit.end_ns, action.end_ns)
-        marked.append(replace(action, news=unit is None or again or stronger, again=again))
+        marked.append(
+            replace(action, news=unit is None or again or stronger, again=again and action.phrase is not SPEAKING)
+        )
     return marked
 
 

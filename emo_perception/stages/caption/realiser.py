@@ -116,11 +116,12 @@ def realise(accounts: Sequence[Account], *, in_view: int, others: int) -> tuple[
     """
     groups = _alike(accounts)
     choice = crc32(repr([_signature(a) for a in accounts]).encode())
+    newcomer = "someone else" if any(a.leaves for a in accounts) else "someone"
     sentence = Sentence()
     for i, group in enumerate(groups):
         if i:
             sentence.add([Piece(", while " if len(groups) == 2 else "; and " if i == len(groups) - 1 else "; ")])
-        sentence.add(_clause(group, in_view, choice))
+        sentence.add(_clause(group, in_view, newcomer, choice))
     if others:
         noun = "person" if others == 1 else "people"
         joint = ", with " if len(groups) == 1 else "; "
@@ -150,12 +151,12 @@ def _alike(accounts: Sequence[Account]) -> list[list[Account]]:
     return [sorted(group, key=lambda a: (a.x, a.track_id)) for group in groups.values()]
 
 
-def _clause(group: Sequence[Account], in_view: int, choice: int) -> list[Piece]:
+def _clause(group: Sequence[Account], in_view: int, newcomer: str, choice: int) -> list[Piece]:
     """Subject, what the face does in order of time, and the feeling."""
     plural = len(group) > 1
     steps = _steps(group, plural=plural, choice=choice)
     feelings = [a.feeling for a in group if a.feeling]
-    pieces = [Piece(_subject(group, in_view) + " ")]
+    pieces = [Piece(_subject(group, in_view, newcomer) + " ")]
     if not feelings:
         return pieces + _in_order(steps)
     finite = tuple(_feeling(feelings, _FINITE, ending="" if plural else "s"))
@@ -170,9 +171,9 @@ def _clause(group: Sequence[Account], in_view: int, choice: int) -> list[Piece]:
     return pieces + _in_order(steps)
 
 
-def _subject(group: Sequence[Account], in_view: int) -> str:
+def _subject(group: Sequence[Account], in_view: int, newcomer: str) -> str:
     if len(group) == 1:
-        who = "someone" if group[0].arrives else "the person"
+        who = newcomer if group[0].arrives else "the person"
         return f"{who} {group[0].place}".strip()
     if len(group) == in_view:
         return "both people" if in_view == 2 else f"all {number_word(in_view)} people"

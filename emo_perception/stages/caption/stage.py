@@ -111,7 +111,10 @@ class CaptionStage:
         present = [p for p in people if not self._gone(p)]
         leaving = [p for p in people if self._gone(p) and self._told(p).present]
         seen = [p for p in present if p.seen_ns + TOLERANCE_NS >= LEAST_SEEN_NS and p.samples]
-        place = _places(seen + leaving)
+        place = _places(seen)
+        if leaving:  # who was there together is told apart together; a newcomer only from those who are there now
+            left_ns = min(p.last_ns for p in leaving)
+            place |= _places([p for p in seen if p.first_ns <= left_ns] + leaving)
         several = len(seen) > 1
         accounts = [self._account(p, place[p.track_id], several=several) for p in seen]
         sure = [a for a in accounts if a.confidence >= self.config.min_confidence and a.says_something]
@@ -245,6 +248,8 @@ def _chosen(actions: list[Action], feeling: Feeling | None, limit: int, now_ns: 
     if news:
         first_ns = min(a.onset_ns for a in news)
         before = [a for a in before if a.onset_ns <= first_ns][-1:]
+    elif feeling is not None and feeling.mode == "keep":
+        before = []
     elif feeling is not None and feeling.news:
         before = [a for a in before if a.end_ns >= now_ns - LEAST_SEEN_NS]
     kept = before[-(limit - len(news)) :] if len(news) < limit else []
