@@ -30,7 +30,7 @@ _NUMBERS: Final = (
     "eleven",
     "twelve",
 )
-_ORDINALS: Final = ("", "", "second ", "third ", "fourth ", "fifth ", "sixth ", "seventh ", "eighth ")
+_ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 #: Movements that set in within this share of TOGETHER_NS of each other are told as one step.
 _STEP_NS: Final = TOGETHER_NS // 2
 
@@ -50,6 +50,12 @@ _PARTICIPLE: Final = {
 def number_word(n: int) -> str:
     """``3`` -> "three"; figures above twelve."""
     return _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+
+
+def _ordinal(n: int) -> str:
+    if n < len(_ORDINALS):
+        return _ORDINALS[n]
+    return f"{n}{'th' if n % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,7 @@ def places(centres: Sequence[tuple[float, float]], widths: Sequence[float]) -> l
             result[index] = "in the middle"
             continue
         side, k = ("left", rank) if rank < from_right else ("right", from_right)
-        ordinal = _ORDINALS[k + 1] if k + 1 < len(_ORDINALS) else f"{k + 1}th "
-        result[index] = f"on the {side}" if k == 0 else f"{ordinal}from the {side}"
+        result[index] = f"on the {side}" if k == 0 else f"{_ordinal(k + 1)} from the {side}"
     return result
 
 

@@ -36,7 +36,7 @@ BLIND_NS: Final = 2 * NS_PER_S
 #: Phrases of one person: alone in the sentence, and beside others.
 PHRASES_ALONE: Final = 3
 PHRASES_BESIDE: Final = 2
-#: Float32 stamps and frame periods make a person seen "0.5 s" a little less.
+#: A frame period is no whole number of nanoseconds: what was seen for "0.5 s" may be a little less.
 TOLERANCE_NS: Final = NS_PER_S // 1000
 
 
