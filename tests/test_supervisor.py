@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,13 +44,6 @@ sys.exit(run_until_ended(Supervisor(commands, console), console))
 """
 
 
-def until(condition, what):
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
-        time.sleep(0.01)
-
-
 def alive(pid):
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -75,7 +67,7 @@ class Lines(list):
 
 
 @contextmanager
-def driver(tmp_path):
+def driver(tmp_path, wait_for):
     """A supervisor in a process of its own, with two children that are ready; gives it, its lines, the children's pids."""
     script = tmp_path / "polite.py"
     script.write_text(POLITE)
@@ -91,7 +83,7 @@ def driver(tmp_path):
     reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
     reader.start()
     try:
-        until(lambda: sum("ready" in line for line in lines) == 2, "both children ready")
+        wait_for(lambda: sum("ready" in line for line in lines) == 2, "both children ready")
         yield process, lines, [int(line.split()[-1]) for line in lines if "ready" in line]
     finally:
         if process.poll() is None:
@@ -102,19 +94,19 @@ def driver(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_terminals_group_reaches_each_child_once(tmp_path, number):
-    with driver(tmp_path) as (process, lines, pids):
+def test_a_signal_to_the_terminals_group_reaches_each_child_once(tmp_path, number, wait_for):
+    with driver(tmp_path, wait_for) as (process, lines, pids):
         os.killpg(process.pid, number)
         assert process.wait(LIMIT_S) == 0
-        until(lambda: sum("interrupted" in line for line in lines) == 2, "their last words")
+        wait_for(lambda: sum("interrupted" in line for line in lines) == 2, "their last words")
         assert sorted(lines[-2:]) == ["[one] interrupted 1\n", "[two] interrupted 1\n"]
         assert not any(alive(pid) for pid in pids)
 
 
-def test_a_second_ctrl_c_does_not_break_the_end(tmp_path):
-    with driver(tmp_path) as (process, lines, pids):
+def test_a_second_ctrl_c_does_not_break_the_end(tmp_path, wait_for):
+    with driver(tmp_path, wait_for) as (process, lines, pids):
         process.send_signal(signal.SIGINT)
-        until(lambda: any("ending" in line for line in lines), "the first one noticed")
+        wait_for(lambda: any("ending" in line for line in lines), "the first one noticed")
         process.send_signal(signal.SIGINT)
         assert process.wait(LIMIT_S) == 0
         assert not any(alive(pid) for pid in pids)
@@ -122,10 +114,10 @@ def test_a_second_ctrl_c_does_not_break_the_end(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are bound to their parent by Linux")
-def test_children_end_when_the_supervisor_is_killed(tmp_path):
-    with driver(tmp_path) as (process, _, pids):
+def test_children_end_when_the_supervisor_is_killed(tmp_path, wait_for):
+    with driver(tmp_path, wait_for) as (process, _, pids):
         process.kill()
-        until(lambda: not any(alive(pid) for pid in pids), "the children have ended")
+        wait_for(lambda: not any(alive(pid) for pid in pids), "the children have ended")
 
 
 def test_the_run_ends_when_nobody_reads_its_output_any_more(tmp_path):
@@ -145,18 +137,18 @@ def test_the_run_ends_when_nobody_reads_its_output_any_more(tmp_path):
     process.stderr.close()
 
 
-def test_children_that_do_their_work_end_the_run_well():
+def test_children_that_do_their_work_end_the_run_well(wait_for):
     lines = Lines()
     with Supervisor({"one": python("print('a'); print('b')"), "two": python("print('ü')")}, lines) as supervisor:
         assert supervisor.wait(LIMIT_S)
-        until(lambda: supervisor.finished("one") and supervisor.finished("two"), "both finished")
+        wait_for(lambda: supervisor.finished("one") and supervisor.finished("two"), "both finished")
     assert supervisor.exit_code == 0
     assert [line for line in lines if line.startswith("one")] == ["one: a", "one: b"]
     assert "two: ü" in lines
     assert lines.count_of("emo: one has ended") == 1
 
 
-def test_a_child_that_crashes_is_started_again_after_longer_and_longer_waits(tmp_path):
+def test_a_child_that_crashes_is_started_again_after_longer_and_longer_waits(tmp_path, wait_for):
     code = (
         "import os, pathlib, sys, time; file = pathlib.Path(sys.argv[1]); file.write_text(file.read_text() + 'x');"
         "runs = len(file.read_text())\n"
@@ -168,10 +160,10 @@ def test_a_child_that_crashes_is_started_again_after_longer_and_longer_waits(tmp
     runs.write_text("")
     lines = Lines()
     with Supervisor({"node": python(code, runs)}, lines, backoff=lambda: Backoff(first_s=0.05)) as supervisor:
-        until(lambda: "node: runs now" in lines, "the third run")
+        wait_for(lambda: "node: runs now" in lines, "the third run")
         first = supervisor.pid("node")
         os.kill(first, signal.SIGKILL)
-        until(lambda: lines.count("node: runs now") == 2, "the fourth run")
+        wait_for(lambda: lines.count("node: runs now") == 2, "the fourth run")
         assert supervisor.pid("node") != first
         assert not supervisor.finished("node")
     assert [line for line in lines if "crashed" in line] == [
@@ -206,13 +198,13 @@ def test_a_child_that_runs_once_is_not_started_again():
 
 
 @pytest.mark.parametrize("ignored", [("SIGINT",), ("SIGINT", "SIGTERM")])
-def test_a_child_that_does_not_listen_is_ended_the_hard_way(ignored):
+def test_a_child_that_does_not_listen_is_ended_the_hard_way(ignored, wait_for):
     code = "import signal, sys, time\nfor n in sys.argv[1:]: signal.signal(signal.Signals[n], signal.SIG_IGN)\n"
     command = python(code + "print('ready'); time.sleep(100)", *ignored)
     lines = Lines()
     gentle = [(number, 0.3 if number.name in ignored else LIMIT_S) for number, _ in GENTLE]
     with Supervisor({"deaf": command}, lines, gentle=gentle):
-        until(lambda: "deaf: ready" in lines, "ready")
+        wait_for(lambda: "deaf: ready" in lines, "ready")
     sent = ["SIGTERM", "SIGKILL"][: len(ignored)]
     assert lines[1:] == [
         *(f"emo: deaf is still there, sending {number}" for number in sent),
@@ -220,11 +212,11 @@ def test_a_child_that_does_not_listen_is_ended_the_hard_way(ignored):
     ]
 
 
-def test_stopping_does_not_wait_for_the_next_attempt():
+def test_stopping_does_not_wait_for_the_next_attempt(wait_for):
     lines = Lines()
     crash = {"node": python("import sys; sys.exit(1)")}
     with Supervisor(crash, lines, backoff=lambda: Backoff(first_s=1000.0, most_s=1000.0)) as supervisor:
-        until(lambda: lines.count_of("emo: node crashed") == 1, "the crash")
+        wait_for(lambda: lines.count_of("emo: node crashed") == 1, "the crash")
     assert supervisor.finished("node")
 
 
