@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState, Tensor
+from emo_perception import from_msg
 from emo_perception import types as t
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.nodes import convert, qos
@@ -134,7 +135,7 @@ def test_a_smile_becomes_a_sentence_with_its_evidence_and_the_same_text():
         assert [c.text for c in said] == [text.data for text in peer.texts]
         caption = next(c for c in said if "smil" in c.text)
         assert caption.header.frame_id == "camera_optical_frame"
-        assert (convert.stamp_ns(caption.header.stamp) - START_NS) % FRAME_NS == 0
+        assert (from_msg.stamp_ns(caption.header.stamp) - START_NS) % FRAME_NS == 0
         assert caption.grounded
         smile = next(e for e in caption.evidence if e.au == 12)
         assert "smil" in caption.text[smile.start : smile.end]

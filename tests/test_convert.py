@@ -12,7 +12,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from emo_msgs import msg as m
-from emo_perception import jsonl
+from emo_perception import from_msg, jsonl
 from emo_perception import types as t
 from emo_perception.nodes import convert
 from emo_perception.nodes.images import ENCODINGS, BadImage, image_from_msg
@@ -64,13 +64,13 @@ def over_the_wire(message):
 
 @pytest.mark.parametrize("stamp", [0, 1, 999_999_999, STAMP, 2**31 * 10**9 - 1])
 def test_stamps_survive_exactly(stamp):
-    assert convert.stamp_ns(over_the_wire(convert.time_msg(stamp))) == stamp
+    assert from_msg.stamp_ns(over_the_wire(convert.time_msg(stamp))) == stamp
 
 
 @pytest.mark.parametrize("faces", [0, 1, 6])
 def test_features_survive_the_wire(faces):
     before = features(faces)
-    after = convert.features_from_msg(over_the_wire(convert.frame_msgs(before, landmarks=True).features))
+    after = from_msg.features(over_the_wire(convert.frame_msgs(before, landmarks=True).features))
     assert jsonl.to_json(after) == jsonl.to_json(before)
     for left, right in zip(before.faces, after.faces, strict=True):
         np.testing.assert_array_equal(left.track.landmarks, right.track.landmarks)
@@ -89,25 +89,25 @@ def test_the_messages_of_one_frame_agree():
 def test_caption_survives_the_wire():
     evidence = t.WordEvidence(4, 9, 3, au=12, side=t.Side.LEFT, intensity=0.5, frames_ns=(STAMP, STAMP - 1))
     before = t.Caption(STAMP, "cam", STAMP - 9, STAMP, "A face.", (3, 4), "happy", 0.5, (evidence,), "realiser")
-    after = convert.caption_from_msg(over_the_wire(convert.caption_msg(before)))
+    after = from_msg.caption(over_the_wire(convert.caption_msg(before)))
     assert jsonl.to_json(after) == jsonl.to_json(before)
 
 
 def test_audio_survives_the_wire_and_stereo_becomes_mono():
     before = t.AudioChunk(STAMP, np.array([-32768, 0, 32767], np.int16), 16_000, "mic")
-    after = convert.audio_from_msg(over_the_wire(convert.audio_msg(before)))
+    after = from_msg.audio(over_the_wire(convert.audio_msg(before)))
     np.testing.assert_array_equal(after.samples, before.samples)
     assert (after.stamp_ns, after.sample_rate_hz, after.frame_id) == (STAMP, 16_000, "mic")
     stereo = m.AudioChunk(sample_rate=16_000, channels=2, data=[100, 300, -5, 5])
-    assert convert.audio_from_msg(stereo).samples.tolist() == [200, 0]
+    assert from_msg.audio(stereo).samples.tolist() == [200, 0]
     with pytest.raises(ValueError, match=r"whole samples of all channels.*3 values"):
-        convert.audio_from_msg(m.AudioChunk(sample_rate=16_000, channels=2, data=[1, 2, 3]))
+        from_msg.audio(m.AudioChunk(sample_rate=16_000, channels=2, data=[1, 2, 3]))
 
 
 def test_a_tensor_that_does_not_fit_its_shape_is_refused():
     message = m.Tensor(name="prompt", dtype="float32", shape=[2, 3], data=[0] * 20)
     with pytest.raises(ValueError, match=r"prompt float32 \[2, 3\]: expected 24 bytes, got 20"):
-        convert.tensors_from_msgs([message])
+        from_msg.tensors([message])
 
 
 def test_json_lines_are_strict_json_with_integer_stamps_and_hashed_tensors():

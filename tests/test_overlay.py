@@ -13,6 +13,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage
 
 from emo_msgs.msg import EmotionCaption
+from emo_perception import from_msg
 from emo_perception import types as t
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.images import image_from_msg
@@ -200,7 +201,7 @@ def test_the_picture_has_the_stamp_and_the_frame_id_of_its_frame():
     with viewer() as v:
         v.look()
         message = v.picture_of(STAMP + 7)
-        assert convert.stamp_ns(message.header.stamp) == STAMP + 7
+        assert from_msg.stamp_ns(message.header.stamp) == STAMP + 7
         assert (message.header.frame_id, message.format) == ("camera_optical_frame", "jpeg")
         picture = image_from_msg(message)
         assert picture.shape == (720, 960, 3)  # scaled up to the parameter's width
@@ -213,7 +214,7 @@ def test_nothing_is_drawn_while_nobody_looks():
             v.overlay.offer(frame(stamp=STAMP + i), features(stamp=STAMP + i))
         assert v.overlay.work().offered == 0
         v.look()
-        assert convert.stamp_ns(v.picture_of(STAMP + 9).header.stamp) == STAMP + 9
+        assert from_msg.stamp_ns(v.picture_of(STAMP + 9).header.stamp) == STAMP + 9
         assert v.overlay.work().offered == 1
 
 
@@ -262,4 +263,4 @@ def test_a_frame_that_cannot_be_drawn_costs_only_itself():
         v.look()
         v.overlay.offer(frame(stamp=1), features(stamp=2))
         v.until(lambda: v.overlay.work().taken == 1)
-        assert convert.stamp_ns(v.picture_of(STAMP).header.stamp) == STAMP
+        assert from_msg.stamp_ns(v.picture_of(STAMP).header.stamp) == STAMP

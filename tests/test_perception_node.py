@@ -22,6 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from emo_models import weights
 from emo_models.fetch import pull
 from emo_msgs.msg import ActionUnits, AudioChunk, EmotionFeatures, Emotions, Faces, SourceState
+from emo_perception import from_msg
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.source_output import image_msg, jpeg_msg
@@ -97,7 +98,7 @@ def test_every_topic_carries_the_stamp_and_frame_of_the_image(camera: Camera, pr
     for i in range(5):
         features = camera.see(image(portrait, i))
         assert features.header.frame_id == "cam"
-        assert convert.stamp_ns(features.header.stamp) == START_NS + i * STEP_NS
+        assert from_msg.stamp_ns(features.header.stamp) == START_NS + i * STEP_NS
     (face,) = features.faces
     assert (features.image_width, features.image_height) == (512, 512)
     assert face.action_units.intensity[list(face.action_units.au).index(12)] > 0.8

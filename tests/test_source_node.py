@@ -25,8 +25,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from emo_msgs.msg import AudioChunk
 from emo_msgs.msg import SourceState as StateMsg
+from emo_perception import from_msg
 from emo_perception.config import EXIT_CONFIG
-from emo_perception.nodes import convert, qos
+from emo_perception.nodes import qos
+from emo_perception.nodes.images import frame_from_msg
 from emo_perception.sources import SourceState
 from emo_perception.types import NS_PER_S
 
@@ -111,16 +113,16 @@ def test_a_clip_arrives_whole_and_its_end_is_latched(watcher: Watcher, tmp_path:
         end = watcher.got["source_state"][-1]
         watcher.spin_until(lambda: len(watcher.got["audio"]) == end.audio_chunks)
         images, chunks = watcher.got["image_raw"], watcher.got["audio"]
-        counts = [count_of(convert.frame_from_msg(m).image) for m in images]
+        counts = [count_of(frame_from_msg(m).image) for m in images]
         assert counts[0] == 0
         assert counts == sorted(set(counts))
         assert end.frames >= len(counts) >= 25  # live: a frame may be lost to a newer one on a busy machine
         assert {m.header.frame_id for m in (*images, *chunks)} == {"eye"}
-        first_ns = convert.stamp_ns(images[0].header.stamp)
+        first_ns = from_msg.stamp_ns(images[0].header.stamp)
         for message, count in zip(images, counts, strict=True):
             expected_ns = first_ns + count * NS_PER_S // FPS
-            assert abs(convert.stamp_ns(message.header.stamp) - expected_ns) < 1000
-        sound = [convert.audio_from_msg(m) for m in chunks]
+            assert abs(from_msg.stamp_ns(message.header.stamp) - expected_ns) < 1000
+        sound = [from_msg.audio(m) for m in chunks]
         assert sound[0].sample_rate_hz == 16_000
         assert all(a.end_ns == b.stamp_ns for a, b in pairwise(sound))
         assert abs(sound[0].stamp_ns - first_ns) < NS_PER_S // FPS
@@ -140,7 +142,7 @@ def test_jpeg_and_diagnostics(watcher: Watcher, tmp_path: Path) -> None:
     watcher.subscribe(DiagnosticArray, "/diagnostics", 10)
     with source_process(uri=path, encoding="jpeg", picture_s=60.0) as process:
         watcher.spin_until(lambda: len(watcher.got["image_raw/compressed"]) > 3)
-        image = convert.frame_from_msg(watcher.got["image_raw/compressed"][0]).image
+        image = frame_from_msg(watcher.got["image_raw/compressed"][0]).image
         assert image.shape == (48, 64, 3)
         assert np.abs(image.mean((0, 1)) - (200, 0, 0)).max() < 4
         watcher.spin_until(
@@ -162,7 +164,7 @@ def test_a_file_waits_for_its_first_subscriber(watcher: Watcher, tmp_path: Path)
         assert watcher.state() is None
         watcher.subscribe(Image, "image_raw", qos._qos(100))
         watcher.spin_until(lambda: watcher.state() == StateMsg.ENDED)
-        assert count_of(convert.frame_from_msg(watcher.got["image_raw"][0]).image) == 0
+        assert count_of(frame_from_msg(watcher.got["image_raw"][0]).image) == 0
     with source_process(uri=clip, backend="pyav", wait_for_subscriber_s=0.0):
         watcher.got["source_state"].clear()
         watcher.spin_until(lambda: watcher.state() == StateMsg.ENDED)

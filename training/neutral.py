@@ -53,7 +53,7 @@ def neutral_of(clip: str) -> NDArray[np.float32]:
     """
     face, units = FaceStage(FaceConfig()), ActionUnitStage(ActionUnitConfig())
     try:
-        values = []
+        values: list[NDArray[np.float32]] = []
         for frame in open_source(SourceConfig(uri=clip, audio=False, realtime=False)):
             assert isinstance(frame, Frame)
             found = face(frame).faces
@@ -62,7 +62,7 @@ def neutral_of(clip: str) -> NDArray[np.float32]:
             values.extend(units.raw(f.landmarks) for f in found if f.landmarks is not None)
         if not values:
             raise SourceError(f"{clip}: expected one person, found nobody")
-        return np.mean(values, 0, dtype=np.float32)
+        return np.asarray(np.mean(values, 0), np.float32)
     finally:
         face.close()
         units.close()

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState
+from emo_perception import from_msg
 from emo_perception.config import CaptionConfig, PerceptionConfig
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.diagnostics import Diagnostics, WorkStatus
@@ -114,7 +115,7 @@ class CaptionNode(Node):
                 self.get_logger().error(f"features could not be captioned: {type(error).__name__}: {error}")
 
     def _run(self, message: EmotionFeatures) -> None:
-        stamp_ns = convert.stamp_ns(message.header.stamp)
+        stamp_ns = from_msg.stamp_ns(message.header.stamp)
         admission = self._timeline.admit(stamp_ns)
         if admission is Admission.LATE:
             self._stats.count_late()
@@ -127,7 +128,7 @@ class CaptionNode(Node):
             self._stage.config = self.parameters.current
             self._stage.reset()  # what was gathered under other values does not fit the new ones
         with self._stats.measured(stamp_ns):
-            caption = self._stage(convert.features_from_msg(message))
+            caption = self._stage(from_msg.features(message))
         self._publish(caption)
 
     def _publish(self, caption: Caption | None) -> None:

@@ -1,4 +1,4 @@
-"""Between the dataclasses of ``emo_perception.types`` and the messages of ``emo_msgs``, both ways, exactly.
+"""The dataclasses of ``emo_perception.types`` as messages of ``emo_msgs``, exactly; ``emo_perception.from_msg`` is the way back.
 
 Sequences travel as ``array.array``: rclpy keeps those as they are, while an ndarray is checked element by element.
 Sub-messages are shared between the messages of one frame; whoever publishes does not change them afterwards.
@@ -7,7 +7,7 @@ Sub-messages are shared between the messages of one frame; whoever publishes doe
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,21 +17,13 @@ from std_msgs.msg import Header
 
 from emo_msgs import msg as m
 from emo_perception import types as t
-from emo_perception.nodes.images import BadImage, image_from_msg
 from emo_perception.types import NS_PER_S
-
-__all__ = ["BadImage", "image_from_msg"]
 
 
 def time_msg(stamp_ns: int) -> Time:
     """ROS time of integer nanoseconds, exactly."""
     sec, nanosec = divmod(stamp_ns, NS_PER_S)
     return Time(sec=sec, nanosec=nanosec)
-
-
-def stamp_ns(time: Time) -> int:
-    """Integer nanoseconds of a ROS time, exactly."""
-    return int(time.sec) * NS_PER_S + int(time.nanosec)
 
 
 def header(stamp: int, frame_id: str) -> Header:
@@ -43,16 +35,7 @@ def _floats(values: NDArray[Any]) -> array[float]:
     return array("f", np.ascontiguousarray(values, np.float32).tobytes())
 
 
-def _array_f32(values: Iterable[float]) -> NDArray[np.float32]:
-    return np.asarray(values, np.float32)
-
-
 # Frames and sound
-
-
-def frame_from_msg(message: Any) -> t.Frame:
-    """A frame out of an Image or CompressedImage. Raises :class:`BadImage`."""
-    return t.Frame(stamp_ns(message.header.stamp), image_from_msg(message), message.header.frame_id)
 
 
 def audio_msg(chunk: t.AudioChunk) -> m.AudioChunk:
@@ -60,20 +43,6 @@ def audio_msg(chunk: t.AudioChunk) -> m.AudioChunk:
     message = m.AudioChunk(header=header(chunk.stamp_ns, chunk.frame_id), sample_rate=chunk.sample_rate_hz, channels=1)
     message.data = array("h", np.ascontiguousarray(chunk.samples, np.int16).tobytes())
     return message
-
-
-def audio_from_msg(message: m.AudioChunk) -> t.AudioChunk:
-    """A chunk of sound; several channels are averaged to mono. Raises ``ValueError`` for a rate or size that cannot be."""
-    channels, count = message.channels, len(message.data)
-    if message.sample_rate < 1 or channels < 1 or count % channels:
-        raise ValueError(
-            "audio: expected a sample rate > 0, channels > 0 and whole samples of all channels; "
-            f"got {message.sample_rate} Hz, {channels} channels, {count} values"
-        )
-    samples = np.frombuffer(message.data, np.int16)
-    if channels > 1:
-        samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
-    return t.AudioChunk(stamp_ns(message.header.stamp), samples, message.sample_rate, message.header.frame_id)
 
 
 # Faces, action units, emotions
@@ -93,20 +62,6 @@ def track_msg(track: t.FaceTrack, *, landmarks: bool = False) -> m.FaceTrack:
     return message
 
 
-def track_from_msg(message: m.FaceTrack) -> t.FaceTrack:
-    """One face; ``landmarks`` is None where the message has none."""
-    points = np.frombuffer(message.landmarks, np.float32).reshape(-1, 3) if message.landmarks else None
-    return t.FaceTrack(
-        track_id=message.track_id,
-        confidence=message.confidence,
-        first_seen_ns=stamp_ns(message.first_seen),
-        box_xywh=_array_f32((message.x, message.y, message.width, message.height)),
-        points=_array_f32(message.points).reshape(5, 2),
-        pose_ypr=_array_f32((message.yaw, message.pitch, message.roll)),
-        landmarks=points,
-    )
-
-
 def action_units_msg(face: t.FaceActionUnits) -> m.FaceActionUnits:
     """Message of the action units of one face."""
     message = m.FaceActionUnits(track_id=face.track_id, kind=face.kind, calibrated=face.calibrated)
@@ -116,33 +71,11 @@ def action_units_msg(face: t.FaceActionUnits) -> m.FaceActionUnits:
     return message
 
 
-def action_units_from_msg(message: m.FaceActionUnits) -> t.FaceActionUnits:
-    """Action units of one face."""
-    return t.FaceActionUnits(
-        track_id=message.track_id,
-        kind=message.kind,
-        au=tuple(message.au),
-        side=tuple(t.Side(side) for side in message.side),
-        intensity=np.frombuffer(message.intensity, np.float32),
-        calibrated=message.calibrated,
-    )
-
-
 def emotion_msg(face: t.FaceEmotion) -> m.FaceEmotion:
     """Message of the expression of one face."""
     message = m.FaceEmotion(track_id=face.track_id, vocabulary=face.vocabulary, labels=list(face.labels))
     message.probabilities = _floats(face.probabilities)
     return message
-
-
-def emotion_from_msg(message: m.FaceEmotion) -> t.FaceEmotion:
-    """Expression of one face."""
-    return t.FaceEmotion(
-        track_id=message.track_id,
-        vocabulary=message.vocabulary,
-        labels=tuple(message.labels),
-        probabilities=np.frombuffer(message.probabilities, np.float32),
-    )
 
 
 def tensor_msgs(tensors: Mapping[str, NDArray[Any]]) -> list[m.Tensor]:
@@ -155,20 +88,6 @@ def tensor_msgs(tensors: Mapping[str, NDArray[Any]]) -> list[m.Tensor]:
         message.data = array("B", little.tobytes())
         messages.append(message)
     return messages
-
-
-def tensors_from_msgs(messages: Iterable[m.Tensor]) -> dict[str, NDArray[Any]]:
-    """Named arrays, views onto the messages. Raises ``ValueError`` where bytes and shape do not agree."""
-    tensors = {}
-    for message in messages:
-        dtype, shape = np.dtype(message.dtype).newbyteorder("<"), tuple(message.shape)
-        expected = int(np.prod(shape)) * dtype.itemsize
-        if len(message.data) != expected:
-            raise ValueError(
-                f"tensor {message.name} {message.dtype} {list(shape)}: expected {expected} bytes, got {len(message.data)}"
-            )
-        tensors[message.name] = np.frombuffer(message.data, dtype).reshape(shape)
-    return tensors
 
 
 class FrameMessages(NamedTuple):
@@ -200,26 +119,6 @@ def frame_msgs(features: t.EmotionFeatures, *, landmarks: bool = False) -> Frame
     )
 
 
-def features_from_msg(message: m.EmotionFeatures) -> t.EmotionFeatures:
-    """The features of one frame. Raises ``ValueError`` for an unknown side or a tensor that does not fit its shape."""
-    faces = tuple(
-        t.FaceFeatures(
-            track=track_from_msg(face.track),
-            action_units=action_units_from_msg(face.action_units),
-            emotion=emotion_from_msg(face.emotion),
-            embeddings=tensors_from_msgs(face.embeddings),
-        )
-        for face in message.faces
-    )
-    return t.EmotionFeatures(
-        stamp_ns=stamp_ns(message.header.stamp),
-        frame_id=message.header.frame_id,
-        size_wh=(message.image_width, message.image_height),
-        faces=faces,
-        expired=tuple(message.expired),
-    )
-
-
 # Captions
 
 
@@ -229,15 +128,6 @@ def evidence_msg(evidence: t.WordEvidence) -> m.WordEvidence:
         start=evidence.start, end=evidence.end, track_id=evidence.track_id, au=evidence.au, side=int(evidence.side),
         emotion=evidence.emotion, intensity=float(evidence.intensity), similarity=float(evidence.similarity),
         frames=[time_msg(stamp) for stamp in evidence.frames_ns],
-    )  # fmt: skip
-
-
-def evidence_from_msg(message: m.WordEvidence) -> t.WordEvidence:
-    """The proof of one phrase."""
-    return t.WordEvidence(
-        start=message.start, end=message.end, track_id=message.track_id, au=message.au, side=t.Side(message.side),
-        emotion=message.emotion, intensity=message.intensity, similarity=message.similarity,
-        frames_ns=tuple(stamp_ns(frame) for frame in message.frames),
     )  # fmt: skip
 
 
@@ -258,22 +148,3 @@ def caption_msg(caption: t.Caption) -> m.EmotionCaption:
     )
     message.track_ids = array("I", caption.track_ids)
     return message
-
-
-def caption_from_msg(message: m.EmotionCaption) -> t.Caption:
-    """A caption or abstention."""
-    return t.Caption(
-        stamp_ns=stamp_ns(message.header.stamp),
-        frame_id=message.header.frame_id,
-        window_start_ns=stamp_ns(message.window_start),
-        window_end_ns=stamp_ns(message.window_end),
-        text=message.text,
-        track_ids=tuple(message.track_ids),
-        emotion=message.emotion,
-        confidence=message.confidence,
-        evidence=tuple(evidence_from_msg(evidence) for evidence in message.evidence),
-        model=message.model,
-        grounded=message.grounded,
-        abstained=message.abstained,
-        abstain_reason=message.abstain_reason,
-    )

@@ -10,7 +10,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
 from emo_msgs.msg import AudioChunk
-from emo_perception.nodes import convert, qos
+from emo_perception import from_msg
+from emo_perception.nodes import images, qos
 from emo_perception.types import AudioChunk as Sound
 from emo_perception.types import Frame
 
@@ -53,12 +54,12 @@ class ImageInput:
     def frame(self, message: Any) -> Frame | None:
         """Pixels of a message; None when it is bad, which is counted and logged."""
         try:
-            frame = convert.frame_from_msg(message)
+            frame = images.frame_from_msg(message)
             if frame.stamp_ns == 0:
-                raise convert.BadImage(
+                raise images.BadImage(
                     "header.stamp is zero: expected the acquisition time; set it in the camera's driver"
                 )
-        except convert.BadImage as error:
+        except images.BadImage as error:
             self.bad_images += 1
             self._complain(f"{self.topic}: {error}")
             return None
@@ -90,7 +91,7 @@ class ImageInput:
 
     def _hear(self, message: AudioChunk) -> None:
         try:
-            self._on_audio(convert.audio_from_msg(message))
+            self._on_audio(from_msg.audio(message))
         except ValueError as error:
             self.bad_audio += 1
             self._complain(f"{self._audio.topic_name}: {error}")

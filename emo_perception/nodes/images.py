@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
+from emo_perception.from_msg import stamp_ns
+from emo_perception.types import Frame
+
 RGB = NDArray[np.uint8]
 
 
@@ -48,6 +51,11 @@ _LAYOUTS: dict[str, _Layout] = {
 }  # fmt: skip
 _SIXTEEN_BIT = frozenset(name for name in _LAYOUTS if "16" in name)
 ENCODINGS = tuple(sorted(_LAYOUTS))
+
+
+def frame_from_msg(message: Image | CompressedImage) -> Frame:
+    """A frame out of a message. Raises :class:`BadImage`."""
+    return Frame(stamp_ns(message.header.stamp), image_from_msg(message), message.header.frame_id)
 
 
 def image_from_msg(message: Image | CompressedImage) -> RGB:

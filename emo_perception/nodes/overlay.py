@@ -10,6 +10,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
 
 from emo_msgs.msg import EmotionCaption
+from emo_perception import from_msg
 from emo_perception.config import OverlayConfig
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
@@ -67,7 +68,7 @@ class OverlayNode(Node):
         return self.parameters.current.always or self._publisher.get_subscription_count() > 0
 
     def _on_caption(self, message: EmotionCaption) -> None:
-        self._caption = convert.caption_from_msg(message)
+        self._caption = from_msg.caption(message)
 
     def _work(self) -> None:
         while (item := self._box.take()) is not None:
