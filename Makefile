@@ -55,11 +55,11 @@ $(VENV)/.python:
 	if [ -z "$${found:-}" ]; then echo "make: no usable Python found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; fi; \
 	echo "making $(VENV) with $$("$$found" --version)"; \
 	rm -rf $(VENV); "$$found" -m venv $(VENV)
-	@$(PIP) 'pip>=22'
+	@$(PIP) 'pip>=23.1'
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.python setup.py pyproject.toml
-	@echo "installing ROS 2, OpenVINO, OpenCV and the package into $(VENV) (about 250 MB)"
+	@echo "installing ROS 2, OpenVINO, OpenCV and the package into $(VENV) (about 250 MB the first time)"
 	@$(PIP) --editable '.[ros,start,dev]'
 	@touch $@
 
@@ -80,7 +80,7 @@ gstreamer: | $(VENV)/.installed
 	fi; \
 	if ! $(BIN)/python -c 'import gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst; Gst.init(None)' 2>/dev/null; then \
 	  echo "GStreamer is not available to Python $$version: PyAV reads videos and cameras instead. To get it:"; \
-	  echo "  sudo apt install python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav"; \
+	  echo "  sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav"; \
 	  echo "  and a .venv of the same Python version as /usr/bin/python3: make clean && make setup PYTHON=/usr/bin/python3"; \
 	fi
 
