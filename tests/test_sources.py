@@ -3,75 +3,32 @@
 from __future__ import annotations
 
 import logging
-import socket
 import struct
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from media_files import FPS, count_of, write_clip
+from source_tools import each_backend, read, with_gstreamer
 
 from emo_perception.config import SourceConfig
-from emo_perception.sources import Source, SourceError, SourceState, SourceStatus, open_source
+from emo_perception.sources import SourceError, open_source
 from emo_perception.sources import choose as choosing
-from emo_perception.sources.base import Kind, Location, locate
+from emo_perception.sources.base import Kind, locate
 from emo_perception.sources.outbox import Outbox
 from emo_perception.sources.shaping import AudioChunker, RateLimiter, scaled_size
 from emo_perception.types import NS_PER_S, AudioChunk, Frame
 
 FRAME_NS = NS_PER_S // FPS
-try:
-    from emo_perception.sources import gstreamer
-
-    GSTREAMER_LACKS = gstreamer.lacking(Location(Kind.FILE, ""))
-except (ImportError, ValueError) as error:
-    GSTREAMER_LACKS = str(error)
-with_gstreamer = pytest.mark.skipif(bool(GSTREAMER_LACKS), reason=f"GStreamer: {GSTREAMER_LACKS}")
-
-
-@pytest.fixture(params=[pytest.param("gstreamer", marks=with_gstreamer), "pyav"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.005)
-
-
-class Listener:
-    """Collects what a live source delivers."""
-
-    def __init__(self, source: Source) -> None:
-        self.frames: list[Frame] = []
-        self.chunks: list[AudioChunk] = []
-        self.states: list[SourceStatus] = []
-        source.start(self.frames.append, self.chunks.append, self.states.append)
-
-    def reached(self, state: SourceState) -> bool:
-        return any(status.state is state for status in self.states)
-
-
-def read(backend: str, path: Path | str, **values: object) -> tuple[list[Frame], list[AudioChunk]]:
-    items = list(open_source(SourceConfig.of({"uri": str(path), "backend": backend, **values})))
-    stamps = [item.stamp_ns for item in items]
-    assert stamps == sorted(stamps)
-    return [i for i in items if isinstance(i, Frame)], [i for i in items if isinstance(i, AudioChunk)]
 
 
 # ---- files, offline
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@each_backend
 def test_every_frame_and_sample_of_a_file(backend: str, suffix: str, tmp_path: Path) -> None:
     frames, chunks = read(backend, write_clip(tmp_path / f"clip{suffix}"))
     assert [count_of(f.image) for f in frames] == list(range(25))
@@ -91,6 +48,7 @@ def test_every_frame_and_sample_of_a_file(backend: str, suffix: str, tmp_path: P
     assert np.argmax(spectrum) * 16_000 / 8000 == pytest.approx(1000, abs=5)
 
 
+@each_backend
 def test_flash_and_beep_come_out_together(backend: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "sync.mp4", frames=50, sound_s=2.0, flash=range(25, 30), beep_s=(1.0, 1.2))
     frames, chunks = read(backend, clip)
@@ -104,28 +62,30 @@ def test_flash_and_beep_come_out_together(backend: str, tmp_path: Path) -> None:
     assert abs(flash_ns - NS_PER_S) <= FRAME_NS
 
 
+@each_backend
 def test_sound_that_begins_late_keeps_its_time(backend: str, tmp_path: Path) -> None:
     frames, chunks = read(backend, write_clip(tmp_path / "late.mkv", frames=50, sound_s=1.0, sound_from_s=1.0))
     assert len(frames) == 50
     assert abs(chunks[0].stamp_ns - NS_PER_S) < 5_000_000
 
 
+@each_backend
 def test_silent_clip(backend: str, tmp_path: Path) -> None:
     frames, chunks = read(backend, write_clip(tmp_path / "silent.mp4", sound_s=None))
     assert len(frames) == 25
     assert not chunks
 
 
+@each_backend
 def test_sound_is_left_out_on_request(backend: str, tmp_path: Path) -> None:
     frames, chunks = read(backend, write_clip(tmp_path / "clip.mp4"), audio=False)
     assert len(frames) == 25
     assert not chunks
 
 
+@each_backend
 def test_rows_that_need_padding(backend: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.mkv"
-    import av
-
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 641, 33, "bgr0"
@@ -137,10 +97,23 @@ def test_rows_that_need_padding(backend: str, tmp_path: Path) -> None:
     assert np.array_equal(frames[0].image, ramp)
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv422p", "gray", "bgr0"])
+@each_backend
+def test_pixel_formats(backend: str, pixels: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        grey = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+        out.mux(stream.encode(grey))
+        out.mux(stream.encode(None))
+    frames, _ = read(backend, path)
+    assert np.abs(frames[0].image.astype(int) - 90).max() <= 4
+
+
+@each_backend
 def test_a_telephone_video_is_turned_upright(backend: str, tmp_path: Path) -> None:
     clip = tmp_path / "phone.mp4"
-    import av
-
     with av.open(str(clip), "w") as out:
         stream = out.add_stream("mpeg4", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
@@ -161,6 +134,7 @@ def test_a_telephone_video_is_turned_upright(backend: str, tmp_path: Path) -> No
     assert frames[0].image[60:].mean() < 50
 
 
+@each_backend
 def test_size_and_rate(backend: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=50, sound_s=None)
     frames, _ = read(backend, clip, width=160, fps=10.0)
@@ -171,6 +145,7 @@ def test_size_and_rate(backend: str, tmp_path: Path) -> None:
     assert len(frames) == 50
 
 
+@each_backend
 def test_twice_the_same(backend: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4")
     (frames, chunks), (frames2, chunks2) = read(backend, clip), read(backend, clip)
@@ -191,6 +166,7 @@ def test_the_backends_agree(tmp_path: Path) -> None:
     assert np.corrcoef(first, second)[0, 1] > 0.95  # less than a sample apart
 
 
+@each_backend
 def test_loop_goes_on_in_time(backend: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=10, sound_s=0.4)
     source = open_source(SourceConfig(uri=str(clip), backend=backend, loop=True))
@@ -206,6 +182,7 @@ def test_loop_goes_on_in_time(backend: str, tmp_path: Path) -> None:
     assert steps.max() < 3 * FRAME_NS
 
 
+@each_backend
 def test_test_pattern(backend: str) -> None:
     frames, chunks = [], []
     for item in open_source(SourceConfig(uri="test://", backend=backend)):
@@ -241,198 +218,6 @@ def test_cut_off_picture(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:24])
     with pytest.raises(SourceError, match="is it cut off"):
         list(open_source(SourceConfig(uri=str(path))))
-
-
-# ---- live
-
-
-def test_a_file_plays_at_its_own_speed(backend: str, tmp_path: Path) -> None:
-    source = open_source(SourceConfig(uri=str(write_clip(tmp_path / "clip.mp4")), backend=backend))
-    arrivals: list[tuple[int, int]] = []
-    states: list[SourceStatus] = []
-    source.start(lambda f: arrivals.append((time.monotonic_ns(), f.stamp_ns)), lambda _: None, states.append)
-    wait_for(lambda: bool(states) and states[-1].state is SourceState.ENDED)
-    source.close()
-    assert source.zero_monotonic_ns is not None
-    early = [stamp_ns - (now_ns - source.zero_monotonic_ns) for now_ns, stamp_ns in arrivals]
-    assert max(early) <= 0  # never before its time
-    assert [s.state for s in states] == [SourceState.OPENING, SourceState.PLAYING, SourceState.ENDED]
-    assert states[-1].frames == len(arrivals)
-    assert states[-1].frames + states[-1].dropped == 25
-    assert states[-1].loops == 1
-    assert states[-1].audio_chunks >= 15
-
-
-def test_a_slow_taker_gets_the_newest_frame_and_all_sound(backend: str, tmp_path: Path) -> None:
-    source = open_source(SourceConfig(uri=str(write_clip(tmp_path / "clip.mp4")), backend=backend))
-    frames: list[int] = []
-    samples: list[int] = []
-    states: list[SourceStatus] = []
-    hold = threading.Event()
-
-    def slow(frame: Frame) -> None:
-        frames.append(count_of(frame.image))
-        hold.wait(0.2)
-
-    source.start(slow, lambda c: samples.append(len(c.samples)), states.append)
-    wait_for(lambda: bool(states) and states[-1].state is SourceState.ENDED)
-    source.close()
-    assert states[-1].dropped > 5
-    assert len(frames) + states[-1].dropped == 25
-    assert frames == sorted(frames)
-    assert frames[-1] == 24
-    assert sum(samples) >= 15_900
-
-
-def test_without_realtime_a_file_waits_for_its_taker(backend: str, tmp_path: Path) -> None:
-    config = SourceConfig(uri=str(write_clip(tmp_path / "clip.mp4")), backend=backend, realtime=False)
-    source = open_source(config)
-    listener = Listener(source)
-    wait_for(lambda: listener.reached(SourceState.ENDED))
-    source.close()
-    assert [count_of(f.image) for f in listener.frames] == list(range(25))
-    assert listener.states[-1].dropped == 0
-
-
-def test_a_failing_callback_does_not_end_the_source(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = open_source(SourceConfig(uri=str(write_clip(tmp_path / "clip.mp4", frames=5)), backend="pyav"))
-    states: list[SourceStatus] = []
-    source.start(lambda _: 1 / 0, lambda _: None, states.append)
-    wait_for(lambda: bool(states) and states[-1].state is SourceState.ENDED)
-    source.close()
-    assert "a callback failed" in caplog.text
-
-
-def test_a_source_is_used_once(tmp_path: Path) -> None:
-    source = open_source(SourceConfig(uri=str(write_clip(tmp_path / "clip.mp4")), backend="pyav"))
-    list(source)
-    with pytest.raises(RuntimeError, match="open_source"):
-        list(source)
-
-
-# ---- bad input
-
-
-@pytest.mark.parametrize(
-    ("uri", "says"),
-    [
-        ("", "source.uri is empty"),
-        ("/nowhere/clip.mp4", "no such file"),
-        ("/tmp", "this is a folder"),
-        ("http://host/clip.mp4", "expected /dev/videoN"),
-    ],
-)
-def test_impossible_addresses(uri: str, says: str) -> None:
-    with pytest.raises(SourceError, match=says) as caught:
-        open_source(SourceConfig(uri=uri))
-    assert caught.value.permanent
-
-
-def test_not_a_video(backend: str, tmp_path: Path) -> None:
-    path = tmp_path / "notes.mp4"
-    path.write_text("these are not the pictures you are looking for\n" * 100)
-    with pytest.raises(SourceError, match="cannot be played as a video"):
-        read(backend, path)
-    source = open_source(SourceConfig(uri=str(path), backend=backend))
-    listener = Listener(source)
-    wait_for(lambda: listener.reached(SourceState.FAILED))
-    source.close()
-    assert "notes.mp4" in listener.states[-1].detail
-    assert not listener.reached(SourceState.RECONNECTING)
-
-
-def test_only_sound(backend: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="found only sound"):
-        read(backend, write_clip(tmp_path / "song.wav", video=False))
-
-
-def test_a_missing_camera_names_those_there_are(backend: str) -> None:
-    config = SourceConfig(uri="/dev/video97", backend=backend, reconnect_first_s=0.05, reconnect_max_s=0.1)
-    source = open_source(config)
-    listener = Listener(source)
-    wait_for(lambda: sum(s.state is SourceState.RECONNECTING for s in listener.states) >= 3)
-    source.close()
-    assert "no such camera; cameras on this machine" in listener.states[1].detail
-    waits = [s.detail.rsplit(" in ", 1)[1] for s in listener.states if s.state is SourceState.RECONNECTING]
-    assert waits[:3] == ["0.1 s", "0.1 s", "0.1 s"]
-
-
-def test_closing_while_a_server_does_not_answer(backend: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        source = open_source(SourceConfig(uri=f"rtsp://127.0.0.1:{server.getsockname()[1]}/cam", backend=backend))
-        listener = Listener(source)
-        link, _ = server.accept()  # it has connected, and waits for an answer that never comes
-        began = time.monotonic()
-        source.close()
-        link.close()
-    assert time.monotonic() - began < 2.0
-    assert not any(t.is_alive() for t in source._threads)
-    assert listener.reached(SourceState.OPENING)
-
-
-def test_nobody_at_the_address(backend: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    source = open_source(SourceConfig(uri=f"rtsp://me:secret@127.0.0.1:{port}/cam", backend=backend))
-    listener = Listener(source)
-    wait_for(lambda: listener.reached(SourceState.RECONNECTING))
-    source.close()
-    assert "secret" not in "".join(s.detail + s.uri for s in listener.states)
-
-
-def rtsp_server_lacks() -> str:
-    try:
-        import gi
-
-        gi.require_version("GstRtspServer", "1.0")
-    except (ImportError, ValueError) as error:
-        return f"{error} (Debian package gir1.2-gst-rtsp-server-1.0)"
-    return GSTREAMER_LACKS
-
-
-@contextmanager
-def rtsp_server(port: int) -> Iterator[None]:
-    script = Path(__file__).with_name("rtsp_server.py")
-    command = [sys.executable, "-W", "ignore", str(script), str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield
-        finally:
-            process.terminate()
-
-
-@pytest.mark.skipif(bool(rtsp_server_lacks()), reason=f"no RTSP server: {rtsp_server_lacks()}")
-def test_a_stream_comes_back_after_its_server_was_away(backend: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = SourceConfig(uri=f"rtsp://127.0.0.1:{port}/cam", backend=backend, reconnect_first_s=0.1)
-    source = open_source(config)
-    try:
-        with rtsp_server(port):
-            listener = Listener(source)
-            wait_for(lambda: len(listener.frames) > 10 and len(listener.chunks) > 5, 20)
-            assert listener.frames[0].image.shape == (240, 320, 3)
-            assert np.abs(listener.chunks[-1].samples).max() > 1000
-            assert abs(listener.frames[-1].stamp_ns - listener.chunks[-1].stamp_ns) < NS_PER_S // 2
-        wait_for(lambda: listener.reached(SourceState.RECONNECTING), 20)
-        before = len(listener.frames)
-        with rtsp_server(port):
-            wait_for(
-                lambda: len(listener.frames) > before + 10 and listener.states[-1].state is SourceState.PLAYING, 20
-            )
-            source.close()
-    finally:
-        source.close()
-    assert listener.states[0].state is SourceState.OPENING
-    assert "trying again in" in next(s.detail for s in listener.states if s.state is SourceState.RECONNECTING)
-    stamps = [f.stamp_ns for f in listener.frames]
-    assert stamps == sorted(set(stamps))
-    assert source.zero_monotonic_ns is not None
-    assert (
-        abs(time.monotonic_ns() - source.zero_monotonic_ns - stamps[-1]) < NS_PER_S
-    )  # stream time kept up with the clock
 
 
 # ---- choice of the backend

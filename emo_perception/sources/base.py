@@ -81,7 +81,9 @@ class Location:
 
 
 class Reader(Protocol):
-    """One opening of a source by a backend."""
+    """One opening of a source by a backend. ``dropped``: images lost inside it, replaced by newer ones or undated."""
+
+    dropped: int
 
     def items(self) -> Iterator[Item]:
         """Open, yield everything, close. Files come in stamp order, complete; live sources as they arrive.

@@ -81,6 +81,8 @@ class GStreamerReader:
         self._wake = threading.Event()
         self._complete = threading.Event()  # no further streams will show up
         self._missing: list[str] = []
+        self.dropped = 0
+        self._offered = self._taken = 0  # images that reached a live sink, and those that were there when it was read
 
     def items(self) -> Iterator[Item]:
         try:
@@ -108,33 +110,36 @@ class GStreamerReader:
 
     def _build(self) -> None:
         kind = self._location.kind
-        if kind in (Kind.FILE, Kind.RTSP):
-            self._build_decoded()
-            return
         if kind is Kind.DEVICE:
             self._build_camera()
+        elif kind is Kind.TEST:
+            self._build_pattern()
         else:
+            self._build_decoded()
+
+    def _build_pattern(self) -> None:
+        self._pipeline.add(
+            picture := _bin("videotestsrc ! capsfilter caps=video/x-raw,width=640,height=480,framerate=30/1")
+        )
+        picture.link(self._video_branch())
+        if self._config.audio:
             self._pipeline.add(
-                picture := _bin("videotestsrc ! capsfilter caps=video/x-raw,width=640,height=480,framerate=30/1")
+                tone := _bin(f"audiotestsrc samplesperbuffer=800 ! capsfilter caps=audio/x-raw,rate={SAMPLE_RATE_HZ}")
             )
-            picture.link(self._video_branch())
-            if self._config.audio:
-                self._pipeline.add(
-                    tone := _bin(
-                        f"audiotestsrc samplesperbuffer=800 ! capsfilter caps=audio/x-raw,rate={SAMPLE_RATE_HZ}"
-                    )
-                )
-                tone.link(self._audio_branch())
+            tone.link(self._audio_branch())
         self._complete.set()
 
     def _build_decoded(self) -> None:
         decoder = _make("uridecodebin")
         rtsp = self._location.kind is Kind.RTSP
         decoder.set_property("uri", self._location.address if rtsp else Path(self._location.address).as_uri())
-        decoder.connect("pad-added", self._on_pad)
-        decoder.connect("no-more-pads", lambda _: self._complete.set())
         if rtsp:
             decoder.connect("source-setup", _set_up_rtsp)
+        self._add_decoder(decoder)
+
+    def _add_decoder(self, decoder: Any) -> None:
+        decoder.connect("pad-added", self._on_pad)
+        decoder.connect("no-more-pads", lambda _: self._complete.set())
         self._pipeline.add(decoder)
 
     def _build_camera(self) -> None:
@@ -144,10 +149,11 @@ class GStreamerReader:
         )
         # The first caps are only the preference; the general ones behind let any camera through.
         caps = f"video/x-raw,{wanted};image/jpeg,{wanted};video/x-raw;image/jpeg"
-        camera = _bin(f'v4l2src name=camera ! capsfilter caps="{caps}" ! decodebin ! videoconvert')
+        camera = _bin(f'v4l2src name=camera ! capsfilter caps="{caps}"')
         camera.get_by_name("camera").set_property("device", self._location.address)
         self._pipeline.add(camera)
-        camera.link(self._video_branch())
+        self._add_decoder(decoder := _make("decodebin"))
+        camera.link(decoder)
         microphone = _open_microphone(self._config.audio_device) if self._config.audio else None
         if microphone is not None:
             self._pipeline.add(microphone)
@@ -175,7 +181,9 @@ class GStreamerReader:
             caps += ",pixel-aspect-ratio=1/1"  # the other side then follows from the aspect ratio
         # An image that nobody takes is replaced by the newer one when live; a file waits.
         keep = "max-buffers=1 drop=true" if self._location.live else "max-buffers=2"
-        branch = self._branch("video", f"videoflip video-direction=auto ! videoscale ! videoconvert ! {caps}", keep)
+        # The first conversion does nothing but for the rare formats that videoflip does not know, as ten-bit ones.
+        turn = "videoconvert ! videoflip video-direction=auto"
+        branch = self._branch("video", f"{turn} ! videoscale ! videoconvert ! {caps}", keep)
         if self._config.fps:
             limiter = RateLimiter(self._config.fps)
             branch.get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, _thin_out, limiter)
@@ -197,7 +205,8 @@ class GStreamerReader:
         self._sinks[name] = sink
         return branch
 
-    def _on_sample(self, _: Any) -> Any:
+    def _on_sample(self, sink: Any) -> Any:
+        self._offered += sink.get_name() == "video"
         self._wake.set()
         return Gst.FlowReturn.OK
 
@@ -211,9 +220,12 @@ class GStreamerReader:
             self._wake.clear()
             for sample in self._waiting("audio"):
                 yield from chunker.push(_stamp_ns(sample), _samples(sample))
+            offered = self._offered
             for sample in self._waiting("video"):
                 heard_from = time.monotonic()
+                self._taken += 1
                 yield self._frame(sample)
+            self.dropped = max(self.dropped, offered - self._taken)
             self._raise_errors()
             if self._sinks["video"].get_property("eos"):
                 return
@@ -223,7 +235,7 @@ class GStreamerReader:
     def _waiting(self, name: str) -> Iterator[Any]:
         sink = self._sinks.get(name)
         while sink is not None and (sample := sink.emit("try-pull-sample", 0)) is not None:
-            if _stamp_ns(sample) >= 0:
+            if _stamp_ns(sample) >= 0:  # an undated one is left, and counted by being offered, not taken
                 yield sample
 
     def _frames(self) -> Iterator[Item]:
@@ -245,6 +257,8 @@ class GStreamerReader:
             if sample is not None:
                 if _stamp_ns(sample) >= 0:
                     yield sample
+                else:
+                    self.dropped += name == "video"
                 heard_from = time.monotonic()
             elif sink.get_property("eos"):
                 self._raise_errors()

@@ -44,6 +44,7 @@ class PyAVReader:
         self._location = location
         self._config = config
         self._stop = stop
+        self.dropped = 0
         self._skipped = 0
         self._offset_ns: int | None = None  # monotonic clock minus stamps, of an item that has just arrived
 
@@ -111,6 +112,7 @@ class PyAVReader:
                 offset_ns = time.monotonic_ns() - item.stamp_ns
                 if offset_ns < best_ns - BURST_STEP_NS:
                     best_ns, improved = offset_ns, time.monotonic()
+                self.dropped += sum(isinstance(i, Frame) for i in held[:-1])
                 held = [i for i in held if i is item or isinstance(i, AudioChunk)]
                 if time.monotonic() - improved > BURST_OVER_S:
                     self._offset_ns = int(best_ns)
@@ -217,7 +219,10 @@ class PyAVReader:
     def _frames(self, frame: Any, limiter: RateLimiter) -> Iterator[Frame]:
         """The decoded picture as RGB, scaled and upright; nothing when the rate limit drops it or it has no time."""
         stamp_ns = _stamp_ns(frame)
-        if stamp_ns is None or not limiter.keep(stamp_ns):
+        if stamp_ns is None:
+            self.dropped += 1
+            return
+        if not limiter.keep(stamp_ns):
             return
         config = self._config
         turned = frame.rotation % 180 != 0

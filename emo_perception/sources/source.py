@@ -95,6 +95,8 @@ class Source:
         self._threads: list[threading.Thread] = []
         self._used = False
         self._late_reported = False
+        self._reader: Reader | None = None
+        self._lost_before = 0  # images lost in readers that are done
         self._stamp_ns = self._frames = self._chunks = self._loops = 0
         self._on_frame: Callable[[Frame], None]
         self._on_audio: Callable[[AudioChunk], None]
@@ -145,13 +147,16 @@ class Source:
             self._frames,
             self._chunks,
             self._loops,
-            self._outbox.dropped + self._timeline.out_of_order,
+            self._outbox.dropped + self._timeline.out_of_order + self._lost(),
         )
 
     def _claim(self) -> None:
         if self._used:
             raise RuntimeError("this source has been used: open_source() gives a new one")
         self._used = True
+
+    def _lost(self) -> int:
+        return self._lost_before + (self._reader.dropped if self._reader is not None else 0)
 
     def _count(self, item: Item) -> None:
         self._stamp_ns = item.stamp_ns
@@ -162,7 +167,8 @@ class Source:
 
     def _play(self) -> Iterator[Item]:
         """One opening, from first to last item, on stream time."""
-        reader = self._make_reader(self._stop)
+        self._lost_before = self._lost()
+        self._reader = reader = self._make_reader(self._stop)
         self._timeline.begin(self._base_ns())
         items = reader.items()
         empty = True
