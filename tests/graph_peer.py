@@ -1,4 +1,4 @@
-"""The rest of the graph for tests of node processes: real DDS, one private domain per test run."""
+"""The rest of the graph for tests of node processes: real DDS, in the domain of the session (see conftest.py)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,16 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 
-from emo_perception.transport import fastdds_environment
-
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 30.0
-DOMAIN = 1 + os.getpid() % 100
-"""ROS domains up to 101 are safe on Linux; runs side by side should not meet."""
 
 
 class Peer:
     """Publishes, subscribes and waits, in the test's own thread."""
 
     def __init__(self, name: str = "peer") -> None:
-        os.environ.update(fastdds_environment(os.environ))
         self.context = Context()
-        rclpy.init(args=[], context=self.context, domain_id=DOMAIN)
+        rclpy.init(args=[], context=self.context)
         self.node = rclpy.create_node(name, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
@@ -80,9 +75,13 @@ def start(process: str, *ros_arguments: str, **environment: str) -> subprocess.P
     command = [sys.executable, "-m", "emo_perception.nodes", process]
     if ros_arguments:
         command += ["--ros-args", *ros_arguments]
-    variables = {**os.environ, **fastdds_environment(os.environ), "ROS_DOMAIN_ID": str(DOMAIN), **environment}
     return subprocess.Popen(
-        command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from contextlib import contextmanager
-from pathlib import Path
 
+import graph_peer
 import numpy as np
 import pytest
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import SetParameters
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
@@ -26,36 +18,19 @@ from emo_perception import types as t
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.nodes import convert, qos
 
-ROOT = Path(__file__).parents[1]
-DOMAIN = 73
-DEADLINE_S = 20.0
 FRAME_NS = 33_333_333
 START_NS = 1_700_000_000 * t.NS_PER_S
 
 
-class Peer:
+class Peer(graph_peer.Peer):
     """The rest of the graph: publishes features and states, hears what the caption process says."""
 
     def __init__(self):
-        self.context = Context()
-        rclpy.init(args=[], context=self.context, domain_id=DOMAIN)
-        self.node = rclpy.create_node("peer", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        super().__init__()
         self.features = self.node.create_publisher(EmotionFeatures, "emotion_features", qos.RESULT)
         self.state = self.node.create_publisher(SourceState, "source_state", qos.STATE)
-        self.captions: list[EmotionCaption] = []
-        self.texts: list[String] = []
-        self.diagnostics: list[DiagnosticArray] = []
-        self.node.create_subscription(EmotionCaption, "emotion_caption", self.captions.append, qos.CAPTION)
-        self.node.create_subscription(String, "emotion_caption/text", self.texts.append, qos.CAPTION)
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
-
-    def until(self, condition, what="condition"):
-        end = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < end, f"not within {DEADLINE_S:.0f} s: {what}"
-            self.executor.spin_once(timeout_sec=0.05)
+        self.captions: list[EmotionCaption] = self.hear(EmotionCaption, "emotion_caption", qos.CAPTION)
+        self.texts: list[String] = self.hear(String, "emotion_caption/text", qos.CAPTION)
 
     def send(self, first, count, face=True, skip=(), **values):
         """Publish the features of frames ``first`` .. ``first + count``, but not those in ``skip``."""
@@ -64,15 +39,9 @@ class Peer:
                 self.features.publish(convert.frame_msgs(frame(i, face, **values)).features)
                 self.executor.spin_once(timeout_sec=0.004)  # a burst deeper than the queue would not be kept
 
-    def value(self, key):
+    def own(self, key):
         """A value of the newest diagnostics of the caption process."""
-        values = {v.key: v.value for array in self.diagnostics[-1:] for s in array.status for v in s.values}
-        return values.get(key)
-
-    def close(self):
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
+        return self.value("caption: caption", key)
 
 
 def frame(index, face, smile=0.9, happy=0.9):
@@ -89,24 +58,10 @@ def frame(index, face, smile=0.9, happy=0.9):
     return t.EmotionFeatures(stamp, "camera_optical_frame", (640, 480), faces)
 
 
-def start(*arguments):
-    environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
-    command = [
-        sys.executable,
-        "-m",
-        "emo_perception.nodes",
-        "caption",
-        *(["--ros-args", *arguments] if arguments else []),
-    ]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
 @contextmanager
 def running(*arguments):
     """A caption process that is connected to a peer; ended by SIGTERM."""
-    peer, process = Peer(), start(*arguments)
+    peer, process = Peer(), graph_peer.start("caption", *arguments)
     try:
         peer.until(
             lambda: (
@@ -120,8 +75,7 @@ def running(*arguments):
         )
         yield peer, process
     finally:
-        process.terminate()
-        process.communicate(timeout=DEADLINE_S)
+        graph_peer.end(process)
         peer.close()
 
 
@@ -157,7 +111,7 @@ def test_nobody_in_view_is_an_abstention_that_is_never_spoken():
 def test_abstentions_may_be_kept_quiet():
     with running("-p", "publish_abstentions:=false") as (peer, _):
         peer.send(0, 60, face=False)
-        peer.until(lambda: int(peer.value("abstentions") or 0) > 0, "an abstention in the diagnostics")
+        peer.until(lambda: int(peer.own("abstentions") or 0) > 0, "an abstention in the diagnostics")
         peer.send(60, 60)
         peer.until(lambda: peer.texts, "a sentence")
         assert not any(c.abstained for c in peer.captions)
@@ -166,7 +120,7 @@ def test_abstentions_may_be_kept_quiet():
 def test_the_end_of_the_source_says_what_was_not_said_yet():
     with running("-p", "stride_s:=60.0") as (peer, _):
         peer.send(0, 45)
-        peer.until(lambda: peer.value("processed") == "45", "all features taken")
+        peer.until(lambda: peer.own("processed") == "45", "all features taken")
         assert not peer.captions
         peer.state.publish(SourceState(state=SourceState.PLAYING))
         peer.state.publish(SourceState(state=SourceState.ENDED))
@@ -176,14 +130,14 @@ def test_the_end_of_the_source_says_what_was_not_said_yet():
 def test_gaps_and_jumps_of_the_stamps_are_counted_and_bad_features_cost_only_themselves():
     with running() as (peer, process):
         peer.send(0, 30, skip=(20, 21, 22))
-        peer.until(lambda: peer.value("processed") == "27", "all features taken")
-        assert (peer.value("stamp_gaps"), peer.value("frames_missing"), peer.value("dropped")) == ("1", "3", "0")
+        peer.until(lambda: peer.own("processed") == "27", "all features taken")
+        assert (peer.own("stamp_gaps"), peer.own("frames_missing"), peer.own("dropped")) == ("1", "3", "0")
         bad = convert.frame_msgs(frame(30, True)).features
         bad.faces[0].embeddings = [Tensor(name="prompt", dtype="float32", shape=[4], data=[0] * 3)]
         peer.features.publish(bad)
-        peer.until(lambda: peer.value("failed") == "1", "the failure in the diagnostics")
+        peer.until(lambda: peer.own("failed") == "1", "the failure in the diagnostics")
         peer.send(-60, 10)
-        peer.until(lambda: peer.value("restarts") == "1" and peer.value("processed") == "37", "the jump back")
+        peer.until(lambda: peer.own("restarts") == "1" and peer.own("processed") == "37", "the jump back")
         assert process.poll() is None
 
 
@@ -212,14 +166,14 @@ def test_a_signal_ends_the_process_cleanly(number):
     with running() as (peer, process):
         peer.send(0, 10)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=DEADLINE_S)
+        output, _ = process.communicate(timeout=graph_peer.DEADLINE_S)
         assert process.returncode == 0
         assert "Traceback" not in output
 
 
 def refused(*arguments):
-    process = start(*arguments)
-    output, _ = process.communicate(timeout=DEADLINE_S)
+    process = graph_peer.start("caption", *arguments)
+    output, _ = process.communicate(timeout=graph_peer.DEADLINE_S)
     assert process.returncode == EXIT_CONFIG, output
     assert "Traceback" not in output
     return output.strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from graph_peer import DOMAIN, ROOT
+from graph_peer import ROOT
 
 from emo_models.fetch import pull
 from emo_perception import bags
@@ -37,8 +36,7 @@ def write_clip(path: Path, images: list[np.ndarray]) -> Path:
 
 def demo(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "emo_perception.tools.cli", "demo", "--source", str(source), "--out", str(out)]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 def lines(path: Path) -> list[dict]:
