@@ -208,7 +208,9 @@ class CaptionStage:
             text="",
             track_ids=tuple(p.track_id for p in present),
             emotion="",
-            confidence=max((a.confidence for a in accounts), default=0.0),
+            confidence=max(
+                (a.confidence for a in accounts if a.actions or a.feeling), default=0.0
+            ),  # of what is not said
             evidence=(),
             model=MODEL,
             abstained=True,
