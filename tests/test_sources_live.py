@@ -121,6 +121,18 @@ def test_not_a_video(backend: str, tmp_path: Path) -> None:
 
 
 @each_backend
+def test_a_file_that_lost_its_end_is_played_and_reported(
+    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = write_clip(tmp_path / "clip.mkv", frames=100, sound_s=4.0)
+    assert len(read(backend, whole)[0]) == 100
+    assert "cut off" not in caplog.text
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert 20 < len(read(backend, whole)[0]) < 80
+    assert "of the 4.0 s that it announces: is it cut off?" in caplog.text
+
+
+@each_backend
 def test_only_sound(backend: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="found only sound"):
         read(backend, write_clip(tmp_path / "song.wav", video=False))

@@ -81,9 +81,14 @@ class Location:
 
 
 class Reader(Protocol):
-    """One opening of a source by a backend. ``dropped``: images lost inside it, replaced by newer ones or undated."""
+    """One opening of a source by a backend.
+
+    ``dropped``: images lost inside it, replaced by newer ones or undated. ``duration_ns``: length that a file announces,
+    known while it is read; 0 = none.
+    """
 
     dropped: int
+    duration_ns: int
 
     def items(self) -> Iterator[Item]:
         """Open, yield everything, close. Files come in stamp order, complete; live sources as they arrive.

@@ -81,7 +81,7 @@ class GStreamerReader:
         self._wake = threading.Event()
         self._complete = threading.Event()  # no further streams will show up
         self._missing: list[str] = []
-        self.dropped = 0
+        self.dropped = self.duration_ns = 0
         self._offered = self._taken = 0  # images that reached a live sink, and those that were there when it was read
 
     def items(self) -> Iterator[Item]:
@@ -99,6 +99,7 @@ class GStreamerReader:
             else:
                 streams = [self._frames(), self._chunks()] if "audio" in self._sinks else [self._frames()]
                 yield from heapq.merge(*streams, key=attrgetter("stamp_ns"))
+                self.duration_ns = max(0, self._pipeline.query_duration(Gst.Format.TIME)[1])
         finally:
             self._pipeline.set_state(Gst.State.NULL)
 
@@ -308,7 +309,7 @@ class GStreamerReader:
         while (message := bus.timed_pop_filtered(int(wait_s * NS_PER_S), kinds)) is not None:
             wait_s = 0.0
             if message.type == Gst.MessageType.ERROR:
-                raise self._error(message.parse_error()[0].message)
+                raise self._error(_error_text(message))
             if GstPbutils.is_missing_plugin_message(message):
                 self._missing.append(GstPbutils.missing_plugin_message_get_description(message))
                 log.warning("%s: %s", self._location.shown, self._missing_help())
@@ -325,6 +326,13 @@ class GStreamerReader:
         if self._location.kind is Kind.FILE:
             return SourceError(f"{self._location.shown}: cannot be played as a video: {what}", permanent=True)
         return SourceError(f"{self._location.shown}: {what}", permanent=bool(self._missing))
+
+
+def _error_text(message: Any) -> str:
+    """GStreamer's sentence, and the detail that its debug text may have below the place in the code."""
+    error, debug = message.parse_error()
+    details = (debug or "").splitlines()[1:]
+    return f"{error.message.rstrip('.')} ({details[-1].strip()})" if details else str(error.message)
 
 
 def _make(name: str) -> Any:

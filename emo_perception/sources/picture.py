@@ -23,7 +23,7 @@ class PictureReader:
         self._path = location.address
         self._config = config
         self._stop = stop
-        self.dropped = 0
+        self.dropped = self.duration_ns = 0
 
     def items(self) -> Iterator[Item]:
         bgr = cv2.imread(self._path, cv2.IMREAD_COLOR)

@@ -44,7 +44,7 @@ class PyAVReader:
         self._location = location
         self._config = config
         self._stop = stop
-        self.dropped = 0
+        self.dropped = self.duration_ns = 0
         self._skipped = 0
         self._offset_ns: int | None = None  # monotonic clock minus stamps, of an item that has just arrived
 
@@ -75,6 +75,7 @@ class PyAVReader:
         containers = []
         try:
             containers.append(images := self._open(image_address, form))
+            self.duration_ns = (images.duration or 0) * 1000  # ffmpeg counts in microseconds
             streams.append(self._decode(images, _video_stream(images, self._failure)))
             if self._config.audio:
                 containers.append(sound := self._open(sound_address, form))

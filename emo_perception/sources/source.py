@@ -21,6 +21,8 @@ ReaderFactory = Callable[[threading.Event], Reader]
 CLOSE_S = 2.0
 # Behind by more than this, a paced file is reported as too heavy for the machine.
 LATE_NS = NS_PER_S
+# A file that is this much shorter than it says has lost its end.
+CUT_OFF_NS = NS_PER_S // 2
 CLOCK_JUMP_NS = 5 * NS_PER_S
 TICK_NS = NS_PER_S // 30
 
@@ -169,7 +171,8 @@ class Source:
         """One opening, from first to last item, on stream time."""
         self._lost_before = self._lost()
         self._reader = reader = self._make_reader(self._stop)
-        self._timeline.begin(self._base_ns())
+        base_ns = self._base_ns()
+        self._timeline.begin(base_ns)
         items = reader.items()
         empty = True
         try:
@@ -192,7 +195,18 @@ class Source:
                 close()
         if empty and not self._stop.is_set():
             raise SourceError(f"{self.location.shown}: not one image could be decoded", permanent=True)
-        self._loops += not self.location.live and not self._stop.is_set()
+        if not self.location.live and not self._stop.is_set():
+            self._loops += 1
+            self._check_length(self._timeline.end_ns - base_ns, reader.duration_ns)
+
+    def _check_length(self, played_ns: int, announced_ns: int) -> None:
+        if played_ns < announced_ns - CUT_OFF_NS:
+            log.warning(
+                "%s: ends after %.1f s of the %.1f s that it announces: is it cut off?",
+                self.location.shown,
+                played_ns / NS_PER_S,
+                announced_ns / NS_PER_S,
+            )
 
     def _check_clock(self, item: Item) -> None:
         """A camera that sets its clock, or runs away over days, is opened again: that starts from the present."""
