@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
+
 from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig
 from emo_perception.stages.action_units import ActionUnitStage, FacesWithEmotions
 from emo_perception.stages.emotion import EmotionStage, FacesInFrame
@@ -53,6 +55,8 @@ class Chain:
             _config(configs, kind) for kind in (PerceptionConfig, FaceConfig, EmotionConfig, ActionUnitConfig)
         )
         assert isinstance(perception, PerceptionConfig)
+        # Crops are small: waking OpenCV's helpers for them costs more than they do.
+        cv2.setNumThreads(1)
         self.window = SlidingWindow(perception.window_s, perception.window_fps, perception.jump_back_s)
         self.face = FaceStage(face)
         self.emotion = EmotionStage(emotion)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from source_tools import with_gstreamer
 
 from emo_models import weights
 from emo_models.blendshapes import ACTION_UNITS
@@ -204,7 +207,7 @@ def test_offline_is_reproducible_to_the_bit() -> None:
 
 def test_both_detectors_find_the_portrait() -> None:
     image = picture("astronaut")
-    for detector in (SlimFace(), BlazeFace(threads=1)):
+    for detector in (SlimFace(threads=1), BlazeFace(threads=1)):
         found = detector(image, 480)
         assert len(found) >= 1
         x, y, width, height, confidence = found[0]
@@ -263,3 +266,10 @@ def test_faces_without_a_mesh_are_refused_by_the_action_units(chain: Chain) -> N
     bare = replace(faces, faces=tuple(replace(f, landmarks=None) for f in faces.faces))
     with pytest.raises(ValueError, match="expected landmarks"):
         chain.action_unit(FacesWithEmotions(bare, Emotions(0, "cam")))
+
+
+@with_gstreamer
+def test_engines_load_in_a_process_that_has_loaded_gstreamer() -> None:
+    script = "import emo_perception.sources.gstreamer; from emo_perception.perception import Chain; Chain({}).close()"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr

@@ -5,15 +5,22 @@ Importing this module fails where the bindings (``gi``, from apt) are missing; t
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import logging
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+with suppress(OSError):
+    # GStreamer brings libunwind, whose symbols would stand before those of libgcc: the first C++ exception in OpenVINO
+    # would end the process. Unless libgcc's are there already.
+    ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 
 import gi
 import numpy as np
