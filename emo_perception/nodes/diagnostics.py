@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from emo_perception.nodes.timers import every
 from emo_perception.streaming.mailbox import MailboxCounts
 from emo_perception.streaming.stats import StatsSnapshot
 
@@ -104,12 +103,7 @@ class Diagnostics:
         self._node = node
         self._sources = list(sources)
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = node.create_timer(
-            PERIOD_S,
-            self.publish,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
-        )
+        self._timer = every(node, PERIOD_S, self.publish)
 
     def add(self, source: Callable[[], Status]) -> None:
         """Ask ``source`` too from now on."""

@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from emo_msgs.msg import AudioChunk
 from emo_perception import from_msg
 from emo_perception.nodes import images, qos
+from emo_perception.nodes.timers import every
 from emo_perception.types import AudioChunk as Sound
 from emo_perception.types import Frame
 
@@ -42,7 +43,7 @@ class ImageInput:
         )
         self._timer = None
         if transport == "auto":
-            self._timer = node.create_timer(LOOK_S, self._look)
+            self._timer = every(node, LOOK_S, self._look)
         else:
             self._subscribe(transport)
 

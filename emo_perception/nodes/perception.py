@@ -21,10 +21,12 @@ from emo_perception.nodes.overlay import OverlayNode
 from emo_perception.nodes.parameters import declare
 from emo_perception.nodes.source import SourceNode
 from emo_perception.nodes.stage_node import StageNode, make_stage_nodes
+from emo_perception.nodes.timers import every
 from emo_perception.perception import Chain, Observation, join
 from emo_perception.streaming.scheduler import LiveScheduler
-from emo_perception.types import AudioChunk, Frame
+from emo_perception.types import NS_PER_S, AudioChunk, Frame
 
+START_S = 0.01
 RETRY_S = 5.0
 """With autostart, a configuration that failed (weights missing, say) is tried again this often."""
 
@@ -46,7 +48,7 @@ class PerceptionNode(LifecycleNode):
         self._frames = 0
         self._trouble = ""
         Diagnostics(self, self._status)
-        self._autostart = self.create_timer(0.0, self._start_itself) if self.parameters.current.autostart else None
+        self._autostart = every(self, START_S, self._start_itself) if self.parameters.current.autostart else None
 
     # Lifecycle
 
@@ -100,7 +102,7 @@ class PerceptionNode(LifecycleNode):
 
     def _start_itself(self) -> None:
         assert self._autostart is not None
-        self._autostart.timer_period_ns = round(RETRY_S * 1e9)
+        self._autostart.timer_period_ns = round(RETRY_S * NS_PER_S)
         if self._chain is None and self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
             return
         self.trigger_activate()
@@ -109,10 +111,9 @@ class PerceptionNode(LifecycleNode):
     def _stop(self) -> None:
         if self._input is not None:
             self._input.close()
-            self._input = None
         if self._live is not None:
             self._live.stop()
-            self._live = None
+        self._input = self._live = None  # only now: the workers may still have been taking in a last message
 
     def _unload(self) -> None:
         if self._chain is not None:
@@ -139,8 +140,8 @@ class PerceptionNode(LifecycleNode):
             self._chain.window.add_audio(chunk)
 
     def _admit(self, raw: Any) -> Observation | None:
-        listener = self._input
-        frame = raw if isinstance(raw, Frame) or listener is None else listener.frame(raw)
+        """A frame of the source inside this process, or a message of a topic; None when it is bad."""
+        frame = raw if self._input is None else self._input.frame(raw)
         if frame is None:
             return None
         image, _ = limit_width(frame.image, self.parameters.current.max_width)

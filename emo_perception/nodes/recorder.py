@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
@@ -20,10 +19,9 @@ from emo_perception.bags import BagError, BagWriter
 from emo_perception.config import ConfigError, RecorderConfig
 from emo_perception.nodes import qos
 from emo_perception.nodes.parameters import declare
+from emo_perception.nodes.timers import every
 
 LOOK_S = 0.2
-
-STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 #: Images are recorded as JPEG only: raw ones, at 27 MB/s, would fill a disk and starve the graph.
 JPEG = "image_raw/compressed"
@@ -58,9 +56,9 @@ class RecorderNode(Node):
         self._ended = False
         for topic, kind, profile in RESULTS:
             self._listen(topic, kind, profile)
-        self._waiting = self.create_timer(LOOK_S, self._listen_to_images, clock=STEADY)
+        self._waiting = every(self, LOOK_S, self._listen_to_images)
         if config.until_end:
-            self.create_timer(LOOK_S, self._finish, clock=STEADY)
+            every(self, LOOK_S, self._finish)
 
     def close(self) -> None:
         """Finish the bag. Safe to call twice."""

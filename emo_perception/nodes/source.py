@@ -15,6 +15,7 @@ from emo_perception.nodes import convert, qos
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status
 from emo_perception.nodes.parameters import declare
 from emo_perception.nodes.source_output import TopicOutput
+from emo_perception.nodes.timers import every
 from emo_perception.sources import SourceState, SourceStatus
 from emo_perception.types import AudioChunk, Frame
 
@@ -115,7 +116,7 @@ class SourceNode(Node):
         if self._source.location.live:
             self._latest_s = 0.0
         Diagnostics(self, self._status)
-        self._start_timer = self.create_timer(LOOK_S, self._start_when_ready)
+        self._start_timer = every(self, LOOK_S, self._start_when_ready)
 
     def close(self) -> None:
         """Stop playing, within two seconds."""
