@@ -2,111 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pytest
+from caption_scenes import (
+    FPS,
+    Units,
+    captions,
+    check_evidence,
+    face,
+    neutral,
+    ns,
+    smiling,
+    texts,
+)
 
-from emo_models.labels import AU_NAMES, REP155_EXPRESSIONS, rep155_labels
 from emo_perception.config import CaptionConfig
-from emo_perception.stages.caption import CaptionStage, lexicon
-from emo_perception.stages.caption.content import Account, Action, Feeling, Proof, names_of
-from emo_perception.stages.caption.realiser import places, realise
+from emo_perception.stages.caption import CaptionStage
+from emo_perception.stages.caption.content import names_of
+from emo_perception.stages.caption.realiser import places
 from emo_perception.types import (
-    NS_PER_S,
     Caption,
     EmotionFeatures,
-    FaceActionUnits,
-    FaceEmotion,
     FaceFeatures,
-    FaceTrack,
     Side,
     Stage,
 )
-
-FPS = 30
-LABELS = rep155_labels("fer7")
-Units = Mapping[int | tuple[int, Side], float]
-Scene = Callable[[float], Iterable[FaceFeatures]]
-
-
-def face(
-    units: Units,
-    emotion: Mapping[str, float],
-    *,
-    track: int = 1,
-    x: float = 300.0,
-    size: float = 100.0,
-    since: float = 0.0,
-) -> FaceFeatures:
-    """One face at ``x`` px of a 640x480 picture; what the emotions leave of 1 is neutral."""
-    keys = [(key, Side.BOTH) if isinstance(key, int) else key for key in units]
-    rest = 1 - sum(emotion.values())
-    shares = {**emotion, "neutral": emotion.get("neutral", 0.0) + rest}
-    probabilities = np.array([shares.get(label, 0.0) for label in LABELS], np.float32)
-    box = np.array([x, 150, size, size], np.float32)
-    return FaceFeatures(
-        FaceTrack(track, 1.0, ns(since), box, np.zeros((5, 2), np.float32), np.zeros(3, np.float32)),
-        FaceActionUnits(
-            track, "test", tuple(k[0] for k in keys), tuple(k[1] for k in keys), np.array([*units.values()], np.float32)
-        ),
-        FaceEmotion(track, "fer7", LABELS, probabilities),
-    )
-
-
-def ns(seconds: float) -> int:
-    """Stamps start at 10 s: zero is no special time."""
-    return round((10 + seconds) * NS_PER_S)
-
-
-def frames(scene: Scene, start: float, end: float, fps: float = FPS) -> Iterable[EmotionFeatures]:
-    seen: set[int] = set()
-    for i in range(round(start * fps), round(end * fps)):
-        faces = tuple(scene(i / fps))
-        now = {f.track.track_id for f in faces}
-        yield EmotionFeatures(ns(i / fps), "camera", (640, 480), faces, tuple(sorted(seen - now)))
-        seen = now
-
-
-def captions(scene: Scene, seconds: float, stage: CaptionStage | None = None, **values: float) -> list[Caption]:
-    """All that the stage returns for a scene, with the flush at its end."""
-    stage = stage or CaptionStage(CaptionConfig.of(values))
-    said = [caption for item in frames(scene, 0, seconds) if (caption := stage(item))]
-    last = stage.flush()
-    return said + ([last] if last else [])
-
-
-def texts(said: Iterable[Caption]) -> list[str]:
-    return [c.text for c in said if not c.abstained]
-
-
-def smiling(t: float) -> list[FaceFeatures]:
-    return [face({12: 0.6}, {"happy": 0.9})]
-
-
-def neutral(t: float) -> list[FaceFeatures]:
-    return [face({12: 0.02, 4: 0.05}, {})]
-
-
-def check_evidence(caption: Caption, threshold: float = 0.25) -> None:
-    """Every claim is proven, every span is a phrase, stamps lie in the window, the peak first."""
-    assert caption.grounded
-    for _, _, proofs in lexicon.claims(caption.text):
-        assert any(needed <= {e.au for e in caption.evidence} for needed in proofs)
-    spans = {(s, e) for s, e, _ in lexicon.claims(caption.text)}
-    for evidence in caption.evidence:
-        assert caption.text[evidence.start : evidence.end].strip()
-        assert evidence.track_id in caption.track_ids
-        assert 0 < len(evidence.frames_ns) <= 5
-        if evidence.au:
-            assert (evidence.start, evidence.end) in spans
-            assert evidence.intensity >= threshold
-        if evidence.emotion:
-            assert caption.text[evidence.start : evidence.end] == lexicon.emotion_word(evidence.emotion)
-        if evidence.au or evidence.emotion:
-            assert all(caption.window_start_ns <= f <= caption.window_end_ns for f in evidence.frames_ns)
 
 
 def test_is_a_stage() -> None:
@@ -480,171 +402,3 @@ def test_evidence_spans_are_exact_and_peak_first() -> None:
 def test_new_face_is_not_believed_while_it_settles() -> None:
     said = captions(lambda t: [face({4: 0.9 * max(0.0, 1 - 3 * t)}, {})], 1.1)
     assert texts(said) == ["The person keeps a neutral face."]
-
-
-def test_stamps_that_jump_back_start_anew() -> None:
-    stage = CaptionStage(CaptionConfig())
-    first = captions(smiling, 3, stage)
-    again = captions(smiling, 3, stage)
-    assert again == first
-    assert stage(next(iter(frames(smiling, 2.9, 3)))) is None
-
-
-def test_late_frame_changes_nothing() -> None:
-    plain, disturbed = CaptionStage(CaptionConfig()), CaptionStage(CaptionConfig())
-    late = next(iter(frames(lambda t: [face({4: 1.0}, {"angry": 1.0})], 0.5, 0.6)))
-    out: list[tuple[Caption | None, Caption | None]] = []
-    for i, item in enumerate(frames(smiling, 0, 3)):
-        out.append((plain(item), disturbed(item)))
-        if i in (20, 25):
-            assert disturbed(late) is None
-    assert all(a == b for a, b in out)
-    assert any(a for a, _ in out)
-
-
-def busy(t: float) -> list[FaceFeatures]:
-    """Two people whose faces change all the time, one of whom comes and goes."""
-    phase = int(t) % 7
-    one = face(
-        {12: 0.7 * (phase < 2), 4: 0.8 * (3 <= phase < 5), 26: speaking(t) * (phase > 4)}, {"happy": 0.8 * (phase < 2)}
-    )
-    return [one, face({1: 0.6, 2: 0.6}, {"surprised": 0.8}, track=2 + int(t) // 11, x=60)][: 1 + (int(t) % 11 < 8)]
-
-
-def test_deterministic() -> None:
-    first, second = captions(busy, 40), captions(busy, 40)
-    assert repr(first) == repr(second)
-    assert len(texts(first)) > 5
-    for caption in first:
-        check_evidence(caption)
-
-
-def test_memory_is_bounded() -> None:
-    stage = CaptionStage(CaptionConfig())
-    sizes = []
-    for item in frames(busy, 0, 10_000 / FPS):
-        stage(item)
-        history = stage._history
-        events = [e for p in history.people for events in p.events.values() for e in events]
-        sizes.append(
-            sum(len(p.samples) + len(p.mouth.turns) for p in history.people)
-            + sum(len(e.frames) for e in events)
-            + len(stage._memory.told)
-        )
-    assert max(sizes[1000:]) <= 1.1 * max(sizes[:1000])
-    assert len(stage._memory.told) <= 3
-
-
-def test_low_frame_rate() -> None:
-    stage = CaptionStage(CaptionConfig())
-    said = [c for item in frames(smiling, 0, 4, fps=5) if (c := stage(item))]
-    assert len(texts(said)) == 1
-
-
-def test_gap_in_the_stream() -> None:
-    stage = CaptionStage(CaptionConfig())
-    items = [*frames(smiling, 0, 2), *frames(smiling, 60, 63)]
-    first, second = (c for item in items if (c := stage(item)))
-    assert second.text == first.text  # nobody knows what went on in between
-    assert second.window_start_ns == ns(60)
-
-
-def test_flush_says_what_was_not_yet_said() -> None:
-    stage = CaptionStage(CaptionConfig())
-    assert stage.flush() is None
-    for item in frames(smiling, 0, 0.8):
-        assert stage(item) is None
-    last = stage.flush()
-    assert last is not None
-    assert "smiles" in last.text
-    assert stage.flush() is None
-
-
-# -- the lexicon
-
-
-def action(phrase: lexicon.Phrase, level: int, side: Side = Side.BOTH, onset: float = 0, track: int = 1) -> Action:
-    proofs = tuple(Proof(track, 0.6, (ns(onset),), au, side) for au in phrase.aus)
-    return Action(phrase, level, side, ns(onset), ns(onset), ns(onset) + NS_PER_S, 0.6, proofs)
-
-
-FINITE = (
-    "smiles|begins|breaks|grimaces|pulls|lifts|draws|raises|frowns|glares|knits|closes|keeps|widens|opens|narrows|wrinkles"
-    "|flares|curls|tucks|turns|lowers|stretches|parts|bites|shows|sticks|purses|puckers|pushes|presses|tightens|moves"
-)
-
-
-@pytest.mark.parametrize("phrase", [*lexicon.PHRASES, lexicon.SPEAKING], ids=lambda p: p.key)
-def test_every_phrase_is_grammatical_and_found_again(phrase: lexicon.Phrase) -> None:
-    frown = next(p for p in lexicon.PHRASES if p.key == "frown")
-    for level, side in itertools.product(range(3), Side):
-        for before in ((), (action(frown, 1, onset=-2),)):
-            said, evidence = realise([Account(1, 1.0, (*before, action(phrase, level, side)))], in_view=1, others=0)
-            start = "The person first (frowns|knits the brows), then " if before else "The person "
-            assert re.fullmatch(rf"{start}({FINITE})( [a-z]+)*\.", said), said
-            assert not re.search(r"[{}]|  | the the ", said)
-            assert lexicon.is_grounded(said, evidence)
-            rest = tuple(e for e in evidence if e.end != evidence[-1].end)
-            assert not lexicon.is_grounded(said, rest)
-    two = [Account(i, 1.0, (action(phrase, 1, track=i),)) for i in (1, 2)]
-    said, evidence = realise(two, in_view=2, others=0)
-    verb = said.split()[2].rstrip(".")
-    assert said.startswith("Both people ")
-    assert re.fullmatch(FINITE, lexicon.third_person(verb)), said
-    assert lexicon.is_grounded(said, evidence)
-
-
-@pytest.mark.parametrize("name", [n for n in REP155_EXPRESSIONS if n != "neutral"])
-def test_every_emotion_in_every_frame(name: str) -> None:
-    word = lexicon.emotion_word(name)
-    proof = (Proof(1, 0.6, (ns(0),), emotion=name),)
-    smile = next(p for p in lexicon.PHRASES if p.key == "smile")
-    frown = next(p for p in lexicon.PHRASES if p.key == "frown_squint")
-    verbs = r"(clearly |still |now )?(look|seem|grow)(s|ing)"
-    for mode, change in itertools.product(("clearly", "look", "seem"), ("", "grow", "now", "still")):
-        feeling = Feeling((name,), 0.6, mode, proof, change)
-        for actions in (
-            (),
-            (action(smile, 1),),
-            (action(smile, 1), action(frown, 1)),
-            (action(frown, 0, onset=-2), action(smile, 2)),
-        ):
-            said, evidence = realise([Account(1, 1.0, actions, feeling)], in_view=1, others=0)
-            assert re.fullmatch(rf"The person .*\b{verbs} {word}\.", said), said
-            (felt,) = [e for e in evidence if e.emotion]
-            assert said[felt.start : felt.end] == word
-
-
-def test_two_and_three_phrases_are_joined() -> None:
-    by_key = {p.key: p for p in lexicon.PHRASES}
-    one, two, three = (action(by_key[k], 1) for k in ("brows_up", "eyes_wide", "mouth_open"))
-    said, _ = realise([Account(1, 1.0, (one, two))], in_view=1, others=0)
-    assert re.fullmatch(r"The person (raises|lifts) the brows and widens the eyes\.", said)
-    said, _ = realise([Account(1, 1.0, (one, two, three))], in_view=1, others=0)
-    assert re.fullmatch(r"The person (raises|lifts) the brows, widens the eyes and opens the mouth\.", said)
-    steps = tuple(action(by_key[k], 1, onset=i) for i, k in enumerate(("brows_up", "eyes_wide", "smile")))
-    said, _ = realise([Account(1, 1.0, steps)], in_view=1, others=0)
-    assert re.fullmatch(
-        r"The person first (raises|lifts) the brows, then widens the eyes, and finally breaks into a smile\.", said
-    )
-
-
-def test_every_action_unit_has_a_phrase_or_a_reason() -> None:
-    spoken = {au for phrase in lexicon.PHRASES for au in phrase.aus}
-    assert spoken | lexicon.UNSPOKEN.keys() == AU_NAMES.keys()
-    assert not spoken & lexicon.UNSPOKEN.keys()
-    alone = {p.aus[0] for p in lexicon.PHRASES if len(p.aus) == 1 and not p.context}
-    assert alone == spoken
-
-
-@pytest.mark.parametrize("au", sorted(set(AU_NAMES) - set(lexicon.UNSPOKEN)))
-def test_every_action_unit_is_said(au: int) -> None:
-    (caption,) = captions(lambda t: [face({au: 0.8 * (t > 0.5)}, {"neutral": 1.0})], 1.95, stride_s=1.9)
-    assert caption.text.startswith("The person ")
-    assert {e.au for e in caption.evidence} == {au}
-    check_evidence(caption)
-
-
-def test_text_without_evidence_is_not_grounded() -> None:
-    assert not lexicon.is_grounded("The person smiles.", ())
-    assert lexicon.is_grounded("The person looks happy.", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ class RecorderNode(Node):
             self._bag: BagWriter | None = BagWriter(Path(config.folder).expanduser(), config.storage)
         except BagError as error:
             raise ConfigError(f"recorder: {error}") from None
+        self._writing = threading.Lock()  # the bag is closed by the main thread, written to by the executor's
         self._quiet_s = config.quiet_s
         self._heard_s = time.monotonic()
         self._ended = False
@@ -62,11 +64,13 @@ class RecorderNode(Node):
 
     def close(self) -> None:
         """Finish the bag. Safe to call twice."""
-        if self._bag is not None:
-            self._bag.close()
-            counts = ", ".join(f"{topic} {count}" for topic, count in sorted(self._bag.counts.items()))
-            self.get_logger().info(f"recorded {counts or 'nothing'}")
-            self._bag = None
+        with self._writing:
+            bag, self._bag = self._bag, None
+            if bag is None:
+                return
+            bag.close()
+        counts = ", ".join(f"{topic} {count}" for topic, count in sorted(bag.counts.items()))
+        self.get_logger().info(f"recorded {counts or 'nothing'}")
 
     def _listen(self, topic: str, kind: type[Any], profile: QoSProfile) -> None:
         name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
@@ -80,9 +84,10 @@ class RecorderNode(Node):
             self._listen(JPEG, CompressedImage, qos.OVERLAY)
 
     def _record(self, topic: str, kind: str, data: bytes) -> None:
-        if self._bag is None:
-            return
-        self._bag.write(topic, kind, self.get_clock().now().nanoseconds, data)
+        with self._writing:
+            if self._bag is None:
+                return
+            self._bag.write(topic, kind, self.get_clock().now().nanoseconds, data)
         if kind == "emo_msgs/msg/SourceState":
             state = deserialize_message(data, msg.SourceState)
             self._ended = state.state in (state.ENDED, state.FAILED)
