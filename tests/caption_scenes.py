@@ -84,6 +84,10 @@ def neutral(t: float) -> list[FaceFeatures]:
     return [face({12: 0.02, 4: 0.05}, {})]
 
 
+def speaking(t: float) -> float:
+    return 0.35 + 0.3 * float(np.sin(2 * np.pi * 2.5 * t))
+
+
 def check_evidence(caption: Caption, threshold: float = 0.25) -> None:
     """Every claim is proven, every span is a phrase, stamps lie in the window, the peak first."""
     assert caption.grounded

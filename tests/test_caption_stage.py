@@ -15,6 +15,7 @@ from caption_scenes import (
     neutral,
     ns,
     smiling,
+    speaking,
     texts,
 )
 
@@ -327,10 +328,6 @@ def test_happy_with_a_frown_is_hedged_or_left_out() -> None:
 def test_opposed_emotions_are_not_joined() -> None:
     assert names_of({"happy": 0.45, "angry": 0.4, "neutral": 0.15}, ()) == ()
     assert names_of({"surprised": 0.45, "scared": 0.4, "neutral": 0.15}, ()) == ("surprised", "scared")
-
-
-def speaking(t: float) -> float:
-    return 0.35 + 0.3 * float(np.sin(2 * np.pi * 2.5 * t))
 
 
 def test_speech_is_one_phrase() -> None:

@@ -10,6 +10,7 @@ from caption_scenes import (
     frames,
     ns,
     smiling,
+    speaking,
     texts,
 )
 
