@@ -89,6 +89,8 @@ def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM)
     """End it gently and return everything it printed."""
     if process.poll() is None:
         process.send_signal(number)
+    if process.stdout is None or process.stdout.closed:
+        return ""  # ended before
     try:
         output, _ = process.communicate(timeout=10)
     except subprocess.TimeoutExpired:

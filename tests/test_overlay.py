@@ -20,7 +20,6 @@ from emo_perception.nodes.images import image_from_msg
 from emo_perception.nodes.overlay import OverlayNode
 from emo_perception.overlay import draw, track_colour
 
-DOMAIN = 74
 STAMP = 1_700_000_000_123_456_789
 BACKGROUND = 200
 
@@ -152,7 +151,6 @@ class Viewer:
         args = [word for argument in arguments for word in ("-p", argument)]
         rclpy.init(
             args=["--ros-args", *args] if args else [],
-            domain_id=DOMAIN,
             signal_handler_options=SignalHandlerOptions.NO,
         )
         self.overlay = OverlayNode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -27,7 +26,6 @@ from emo_perception.nodes.runtime import RosLogHandler
 from emo_perception.streaming.mailbox import DropPolicy, Mailbox
 from emo_perception.streaming.stats import StageStats
 
-DOMAIN = 72
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,7 +34,7 @@ def ros_node(name="caption", *arguments):
     """A real node in a context of its own, started with command line parameters ``name:=value``."""
     context = Context()
     args = [word for argument in arguments for word in ("-p", argument)]
-    rclpy.init(args=["--ros-args", *args] if args else [], context=context, domain_id=DOMAIN)
+    rclpy.init(args=["--ros-args", *args] if args else [], context=context)
     node = rclpy.create_node(name, context=context)
     try:
         yield node
@@ -190,9 +188,8 @@ def test_the_status_of_a_worker_follows_its_counters():
 
 
 def run_python(*arguments):
-    environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from graph_peer import Peer, end, start
 from media_files import FPS, count_of, write_clip
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from emo_msgs.msg import AudioChunk
@@ -32,30 +28,20 @@ from emo_perception.nodes.images import frame_from_msg
 from emo_perception.sources import SourceState
 from emo_perception.types import NS_PER_S
 
-DOMAIN = "76"
-ROOT = Path(__file__).parents[1]
 
-
-class Watcher:
-    """A node of this process that keeps everything the source publishes."""
+class Watcher(Peer):
+    """Keeps everything the source publishes, by topic."""
 
     def __init__(self) -> None:
-        self.context = Context()
-        rclpy.init(args=[], context=self.context, domain_id=int(DOMAIN))
-        self.node = Node("watcher", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        super().__init__("watcher")
         self.got: dict[str, list] = {}
+        self.subscribe(StateMsg, "source_state", qos.STATE)
 
-    def subscribe(self, message: type, topic: str, profile: object) -> None:
-        self.got[topic] = []
-        self.node.create_subscription(message, topic, self.got[topic].append, profile)
+    def subscribe(self, message: type, topic: str, profile: QoSProfile) -> None:
+        self.got[topic] = self.hear(message, topic, profile)
 
-    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, {topic: len(messages) for topic, messages in self.got.items()}
-            self.executor.spin_once(timeout_sec=0.05)
+    def spin_until(self, condition: Callable[[], bool]) -> None:
+        self.until(condition, "what the source should send")
 
     def state(self) -> int | None:
         return self.got["source_state"][-1].state if self.got["source_state"] else None
@@ -63,40 +49,25 @@ class Watcher:
 
 @pytest.fixture
 def watcher() -> Iterator[Watcher]:
-    watcher = Watcher()
-    watcher.subscribe(StateMsg, "source_state", qos.STATE)
-    yield watcher
-    watcher.executor.shutdown()
-    watcher.node.destroy_node()
-    watcher.context.shutdown()
+    made = Watcher()
+    yield made
+    made.close()
 
 
 @contextmanager
 def source_process(**parameters: object) -> Iterator[subprocess.Popen[str]]:
-    arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emo_perception.nodes", "source", "--ros-args", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "ROS_DOMAIN_ID": DOMAIN},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("source", *(part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")))
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        end(process)
 
 
 def stop(process: subprocess.Popen[str], how: signal.Signals) -> float:
     began = time.monotonic()
-    process.send_signal(how)
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    process.wait(20)
-    assert process.returncode == 0, errors
-    assert "Traceback" not in errors
+    output = end(process, how)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
     return time.monotonic() - began
 
 
@@ -196,8 +167,7 @@ def test_a_missing_camera_is_looked_for_again(watcher: Watcher) -> None:
 )
 def test_an_impossible_configuration_ends_in_one_line(parameters: dict[str, str], says: str) -> None:
     with source_process(**parameters) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read()
+        errors, _ = process.communicate(timeout=20)
     assert process.returncode == EXIT_CONFIG
     lines = errors.strip().splitlines()
     assert len(lines) == 1, errors

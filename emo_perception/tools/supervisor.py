@@ -36,7 +36,12 @@ _WITH_PARENT = Path(__file__).with_name("_with_parent.py")
 
 def child_environment(command: Sequence[str], base: Mapping[str, str]) -> dict[str, str]:
     """The variables for a child that runs ``command``, made from this process's own (``base``)."""
-    environment = {"PYTHONUNBUFFERED": "1", "RCUTILS_CONSOLE_OUTPUT_FORMAT": LOG_FORMAT, **fastdds_environment(base), **base}
+    environment = {
+        "PYTHONUNBUFFERED": "1",
+        "RCUTILS_CONSOLE_OUTPUT_FORMAT": LOG_FORMAT,
+        **fastdds_environment(base),
+        **base,
+    }
     if Path(command[0]).parent != Path(sys.executable).parent:
         # The ROS wheels set up each virtual environment once, and take this inherited mark for "done".
         environment.pop(_BOOTSTRAPPED, None)
