@@ -11,18 +11,17 @@ import sys
 from emo_perception.config import EXIT_CONFIG, ConfigError
 from emo_perception.preflight import require_ros
 
-#: Process -> module with ``make_nodes() -> list[Node]``, and threads of its executor.
+#: Process -> module with ``make_nodes() -> list[Node]``.
 PROCESSES = {
-    "source": ("emo_perception.nodes.source", 1),
-    "perception": ("emo_perception.nodes.perception", 2),
-    "caption": ("emo_perception.nodes.caption", 1),
-    "recorder": ("emo_perception.nodes.recorder", 1),
+    "source": "emo_perception.nodes.source",
+    "perception": "emo_perception.nodes.perception",
+    "caption": "emo_perception.nodes.caption",
+    "recorder": "emo_perception.nodes.recorder",
 }
 
 
 def main(name: str, args: list[str] | None = None) -> int:
     """Run one process of the table; returns its exit code."""
-    module, threads = PROCESSES[name]
     try:
         require_ros()
     except ConfigError as error:
@@ -30,7 +29,7 @@ def main(name: str, args: list[str] | None = None) -> int:
         return EXIT_CONFIG
     from emo_perception.nodes import runtime
 
-    return runtime.run(name, importlib.import_module(module).make_nodes, args, threads=threads)
+    return runtime.run(name, importlib.import_module(PROCESSES[name]).make_nodes, args)
 
 
 def source() -> None:

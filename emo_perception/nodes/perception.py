@@ -187,7 +187,7 @@ class PerceptionNode(LifecycleNode):
 
 
 def make_nodes() -> list[Node]:
-    """All nodes of the process. The executor runs them in one thread: their callbacks only hand over."""
+    """All nodes of the process. Their callbacks only hand over; the work is done by the workers of the chain."""
     stages = make_stage_nodes()
     overlay = OverlayNode()
     perception = PerceptionNode(stages, overlay)

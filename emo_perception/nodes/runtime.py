@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 from rclpy.qos_overriding_options import InvalidQosOverridesError
@@ -47,10 +47,10 @@ class RosLogHandler(logging.Handler):
             self.logger.debug(text)
 
 
-def run(name: str, make_nodes: Callable[[], Sequence[Node]], args: list[str] | None = None, *, threads: int = 1) -> int:
+def run(name: str, make_nodes: Callable[[], Sequence[Node]], args: list[str] | None = None) -> int:
     """Run the nodes until SIGINT or SIGTERM and return the exit code of the process ``name``.
 
-    ``threads`` > 1 asks for a MultiThreadedExecutor. A node that owns workers has ``close()``, called while ROS still
+    Each node has an executor and a thread of its own. A node that owns workers has ``close()``, called while ROS still
     works; it must return within two seconds. A :class:`ConfigError`, or ROS arguments that cannot be read, end in one
     line and code 78. ``args``: the command line; None = ``sys.argv``.
     """
@@ -66,7 +66,7 @@ def run(name: str, make_nodes: Callable[[], Sequence[Node]], args: list[str] | N
         try:
             nodes = list(make_nodes())
             handler.logger = nodes[0].get_logger()
-            return _spin(nodes, threads, stop)
+            return _spin(nodes, stop)
         except (ConfigError, ParameterException, InvalidQosOverridesError) as error:
             return _refused(logger, error)
         except RuntimeError as error:
@@ -82,13 +82,13 @@ def _refused(logger: logging.Logger | RcutilsLogger, error: Exception) -> int:
     return EXIT_CONFIG
 
 
-def _spin(nodes: Sequence[Node], threads: int, stop: threading.Event) -> int:
-    executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
-    for node in nodes:
-        executor.add_node(node)
+def _spin(nodes: Sequence[Node], stop: threading.Event) -> int:
+    # At every message an executor of rclpy looks at each timer, service and event of all its nodes: one that held them
+    # all would spend as much on an image as the image itself costs.
+    executors = [SingleThreadedExecutor() for _ in nodes]
     crashes: list[BaseException] = []
 
-    def spin() -> None:
+    def spin(executor: Executor) -> None:
         try:
             executor.spin()
         except ExternalShutdownException:
@@ -99,8 +99,13 @@ def _spin(nodes: Sequence[Node], threads: int, stop: threading.Event) -> int:
             stop.set()
 
     # Not in the main thread: a Python signal handler only runs there, and not while it waits inside ROS.
-    spinner = threading.Thread(target=spin, name="executor", daemon=True)
-    spinner.start()
+    spinners = []
+    for node, executor in zip(nodes, executors, strict=True):
+        executor.add_node(node)
+        name = f"ros-{node.get_name()}"
+        spinners.append(threading.Thread(target=spin, args=(executor,), name=name, daemon=True))
+    for spinner in spinners:
+        spinner.start()
     stop.wait()
     watchdog = threading.Timer(SHUTDOWN_S, _give_up, (nodes[0].get_logger(),))
     watchdog.daemon = True
@@ -109,8 +114,9 @@ def _spin(nodes: Sequence[Node], threads: int, stop: threading.Event) -> int:
         close = getattr(node, "close", None)
         if close is not None:
             close()
-    executor.shutdown()
-    spinner.join(SHUTDOWN_S)
+    for executor, spinner in zip(executors, spinners, strict=True):
+        executor.shutdown()
+        spinner.join(SHUTDOWN_S)
     for node in reversed(nodes):
         node.destroy_node()
     watchdog.cancel()

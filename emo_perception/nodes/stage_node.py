@@ -50,8 +50,9 @@ class StageNode(Node, Generic[C]):
             self._stage.config = config
 
     def _status(self) -> Status:
-        if self._work is not None:
-            return self._work()
+        work = self._work  # detached by another node's thread
+        if work is not None:
+            return work()
         return Status(self.get_name(), Level.STALE, "not configured: see the state of node 'perception'")
 
 
