@@ -80,7 +80,7 @@ gstreamer: | $(VENV)/.installed
 	fi; \
 	if ! $(BIN)/python -c 'import gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst; Gst.init(None)' 2>/dev/null; then \
 	  echo "GStreamer is not available to Python $$version: PyAV reads videos and cameras instead. To get it:"; \
-	  echo "  sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav"; \
+	  echo "  sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav gstreamer1.0-alsa"; \
 	  echo "  and a .venv of the same Python version as /usr/bin/python3: make clean && make setup PYTHON=/usr/bin/python3"; \
 	fi
 

@@ -220,6 +220,9 @@ class RecorderConfig(Config):
     folder: str = param("", "the bag's folder; must not exist yet", fixed=True)
     storage: str = param("mcap", "format of the bag", choices=("mcap", "sqlite3"), fixed=True)
     until_end: bool = param(False, "end when the source has ended and nothing more comes", fixed=True)
+    seconds: float = param(
+        0.0, "end so long after the source began to play; 0 = no limit", low=0.0, high=1e6, fixed=True
+    )
     quiet_s: float = param(
         2.0, "silence after the source's end that counts as nothing more, seconds", low=0.1, high=60.0, fixed=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +35,18 @@ def write_clip(path: Path, images: list[np.ndarray]) -> Path:
     return path
 
 
-def demo(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "emo_perception.tools.cli", "demo", "--source", str(source), "--out", str(out)]
+def demo(source: Path | str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "emo_perception.tools.cli",
+        "demo",
+        "--source",
+        str(source),
+        "--out",
+        str(out),
+        *more,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -106,6 +117,27 @@ def test_a_clip_without_a_face_is_a_normal_run(tmp_path: Path) -> None:
     assert not any(f["faces"] for f in features)
     assert all(c["abstained"] and not c["text"] for c in lines(tmp_path / "out" / "captions.jsonl"))
     assert "Nobody was seen." in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+
+
+def test_an_endless_source_ends_after_the_seconds_asked_for(tmp_path: Path) -> None:
+    done = demo("test://", tmp_path / "out", "--seconds", "1.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = load_run(tmp_path / "out" / "bag")
+    assert run.features
+    assert run.source_state == "PLAYING"
+    sent = re.search(r"(\d+) frames sent", (tmp_path / "out" / "summary.md").read_text(encoding="utf-8"))
+    assert sent
+    assert int(sent[1]) > 0
+
+
+def test_a_folder_that_is_no_bag_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "out" / "bag" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine", encoding="utf-8")
+    done = demo("test://", tmp_path / "out", "--seconds", "1")
+    assert done.returncode == EXIT_CONFIG
+    assert mine.read_text(encoding="utf-8") == "mine"
+    assert "exists already" in done.stdout
 
 
 def test_a_source_that_cannot_be_is_named(tmp_path: Path) -> None:

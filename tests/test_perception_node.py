@@ -150,6 +150,15 @@ def test_compressed_images_are_found_by_themselves_and_truncated_ones_refused(pr
     assert "truncated JPEG: 5000 bytes" in end(process)
 
 
+def test_a_remapped_camera_is_found(portrait: np.ndarray) -> None:
+    with peer() as camera:
+        raw = camera.node.create_publisher(Image, "/head/image_color", qos.IMAGE_PUB)
+        features = camera.hear(EmotionFeatures, "emotion_features", qos.RESULT)
+        process = start("perception", "-r", "image_raw:=/head/image_color")
+        camera.until(lambda: features, "features of the remapped camera", lambda: raw.publish(image(portrait, 0)))
+        end(process)
+
+
 def test_stamps_that_jump_back_start_anew(camera: Camera, process, portrait: np.ndarray) -> None:
     camera.connect()
     first = camera.see(image(portrait, 100))

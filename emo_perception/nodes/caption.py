@@ -136,6 +136,7 @@ class CaptionNode(Node):
             return
         if caption.abstained:
             self._counts["abstentions"] += 1
+            self.get_logger().info(f"says nothing: {caption.abstain_reason}")
             if self.parameters.current.publish_abstentions:
                 self._captions.publish(convert.caption_msg(caption))
         elif not caption.grounded:

@@ -76,7 +76,9 @@ class ImageInput:
 
     def _look(self) -> None:
         """Follow the publisher: subscribe to the topic that has one, raw first, and stay while it lasts."""
-        heard = {name: self._node.count_publishers(topic) > 0 for name, (topic, _) in TRANSPORTS.items()}
+        # By the resolved name: rclpy counts a topic as it is given, without remapping it.
+        names = {name: self._node.resolve_topic_name(topic) for name, (topic, _) in TRANSPORTS.items()}
+        heard = {name: self._node.count_publishers(topic) > 0 for name, topic in names.items()}
         if not heard.get(self._chosen) and any(heard.values()):
             self._subscribe(next(name for name, has in heard.items() if has))
 

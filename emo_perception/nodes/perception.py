@@ -47,6 +47,7 @@ class PerceptionNode(LifecycleNode):
         self._input: ImageInput | None = None
         self._frames = 0
         self._trouble = ""
+        self._closing = False
         Diagnostics(self, self._status)
         self._autostart = every(self, START_S, self._start_itself) if self.parameters.current.autostart else None
 
@@ -97,15 +98,19 @@ class PerceptionNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop the workers and free the engines; called at the end of the process."""
+        self._closing = True
         self._stop()
         self._unload()
 
     def _start_itself(self) -> None:
         assert self._autostart is not None
+        if self._closing:
+            return
         self._autostart.timer_period_ns = round(RETRY_S * NS_PER_S)
         if self._chain is None and self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
             return
-        self.trigger_activate()
+        if not self._closing:  # loading takes seconds, in which the process may have been told to end
+            self.trigger_activate()
         self.destroy_timer(self._autostart)
 
     def _stop(self) -> None:

@@ -41,7 +41,8 @@ RESULTS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
 
 
 class RecorderNode(Node):
-    """Records until the process ends or, with ``until_end``, until the source has ended and nothing more comes."""
+    """Records until the process ends; with ``until_end`` until the source has ended and nothing more comes, with
+    ``seconds`` at most so long after the source began to play."""
 
     def __init__(self) -> None:
         super().__init__(RecorderConfig.node)
@@ -56,10 +57,12 @@ class RecorderNode(Node):
         self._quiet_s = config.quiet_s
         self._heard_s = time.monotonic()
         self._ended = False
+        self._seconds = config.seconds or float("inf")
+        self._playing_s: float | None = None
         for topic, kind, profile in RESULTS:
             self._listen(topic, kind, profile)
         self._waiting = every(self, LOOK_S, self._listen_to_images)
-        if config.until_end:
+        if config.until_end or config.seconds:
             every(self, LOOK_S, self._finish)
 
     def close(self) -> None:
@@ -79,7 +82,7 @@ class RecorderNode(Node):
 
     def _listen_to_images(self) -> None:
         """Only once somebody else reads the images: a file begins with its first reader, which must be perception."""
-        if any(self.count_subscribers(topic) for topic in ("image_raw", JPEG)):
+        if any(self.count_subscribers(self.resolve_topic_name(topic)) for topic in ("image_raw", JPEG)):
             self.destroy_timer(self._waiting)
             self._listen(JPEG, CompressedImage, qos.OVERLAY)
 
@@ -91,11 +94,15 @@ class RecorderNode(Node):
         if kind == "emo_msgs/msg/SourceState":
             state = deserialize_message(data, msg.SourceState)
             self._ended = state.state in (state.ENDED, state.FAILED)
+            if state.state == state.PLAYING and self._playing_s is None:
+                self._playing_s = time.monotonic()
         elif topic != "/diagnostics":
             self._heard_s = time.monotonic()
 
     def _finish(self) -> None:
-        if self._ended and time.monotonic() - self._heard_s > self._quiet_s:
+        now_s = time.monotonic()
+        over = self._playing_s is not None and now_s - self._playing_s > self._seconds
+        if over or (self._ended and now_s - self._heard_s > self._quiet_s):
             self.context.try_shutdown()  # ends the process in order
 
 

@@ -47,10 +47,13 @@ def _source(run: Run) -> str:
     seconds = (run.features[-1].stamp_ns - run.features[0].stamp_ns) / NS_PER_S if frames > 1 else 0.0
     if run.source is None:
         return f"No source of ours; {frames} frames perceived in {seconds:.1f} s of stream."
-    sent = run.source.frames
+    # A state is published when it changes; in between the diagnostics know more.
+    now = run.diagnostics.get("source: source", {})
+    sent = max(run.source.frames, int(now.get("frames", 0)))
+    chunks = max(run.source.audio_chunks, int(now.get("audio_chunks", 0)))
     text = f"`{run.source.uri}` through {run.source.backend}, {run.source_state.lower()}"
     detail = f" ({run.source.detail})" if run.source.detail else ""
-    return f"{text}{detail}: {sent} frames sent, {frames} perceived, {seconds:.1f} s, {run.source.audio_chunks} chunks of sound."
+    return f"{text}{detail}: {sent} frames sent, {frames} perceived, {seconds:.1f} s, {chunks} chunks of sound."
 
 
 def _captions(captions: Sequence[Caption], features: Sequence[EmotionFeatures]) -> str:

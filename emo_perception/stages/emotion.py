@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emo_models.engines.openvino import OpenVinoEngine
 from emo_models.labels import rep155_labels
-from emo_models.preprocess import Square, cut_square, gray, symmetric_range
+from emo_models.preprocess import Square, cut_square, gray, limit_width, symmetric_range
 from emo_models.weights import path as weight_path
 from emo_perception.config import EmotionConfig
 from emo_perception.stages.smoothing import TrackSmoother
@@ -67,6 +67,6 @@ class EmotionStage:
         square = Square(x + width / 2, y + height / 2, max(width, height) * (1 + self.config.crop_margin))
         # Cut at twice the size and halve: one bilinear step from a large face would alias.
         crop = gray(cut_square(image, square, 2 * SIZE))
-        halved = np.rint(crop.reshape(SIZE, 2, SIZE, 2).mean((1, 3))).astype(np.uint8)
+        halved, _ = limit_width(crop, SIZE)
         symmetric_range(halved, self._input[0, :, :, 0])
         return np.array(self.engine({"face": self._input})["probabilities"][0], np.float32)

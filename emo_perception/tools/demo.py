@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,11 +21,16 @@ from emo_perception.report import Run, load_run, summary, write_video
 from emo_perception.tools.run import Console, supervise
 from emo_perception.tools.weights import Terminal
 
+DESCRIPTION = "Run the graph on a video, a picture or a camera, and leave video, results and a summary."
 SAMPLE = "ravdess_angry"
 RESULTS = ("overlay.mp4", "features.jsonl", "captions.jsonl", "summary.md", "bag")
 
-#: On top of the profile: the images go into the bag as JPEG, and the recorder ends with the source.
-PARAMETERS = {"source": {"encoding": "both"}, "recorder": {"until_end": True}}
+#: On top of the profile: the images go into the bag as JPEG, no frame is lost to a slow start, and the recorder ends
+#: with the source.
+PARAMETERS: dict[str, dict[str, object]] = {
+    "source": {"encoding": "both", "wait_for_subscriber_s": 60.0},
+    "recorder": {"until_end": True},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="emo demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="emo demo", description=DESCRIPTION)
     parser.add_argument(
-        "--source", default="", metavar="X", help=f"device, file, rtsp:// or picture (default: the clip {SAMPLE})"
+        "--source",
+        default="",
+        metavar="X",
+        help=f"device, file, rtsp://, picture or test:// (default: the clip {SAMPLE})",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo/out"), metavar="DIR", help="where the results go (default: %(default)s)"
@@ -62,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="S",
-        help="end after so long (default: with the source, or Ctrl-C)",
+        help="end after so long of the source (default: at its end, or Ctrl-C)",
     )
     return parser
 
@@ -80,26 +87,25 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
         old = out / name
-        if old.is_dir():
+        if (old / "metadata.yaml").is_file():
             shutil.rmtree(old)
-        else:
+        elif not old.is_dir():  # a folder that is no bag is somebody's: the recorder will refuse it
             old.unlink(missing_ok=True)
 
 
 def _record(arguments: argparse.Namespace, source: str) -> int:
-    """Run the graph until the recorder has everything, the time is up, or Ctrl-C; returns the supervisor's exit code."""
+    """Run the graph until the recorder has ended, or Ctrl-C; returns the supervisor's exit code."""
     console = Console(sys.stdout)
     with tempfile.TemporaryDirectory(prefix="emo_demo_") as folder:
         file = Path(folder) / "demo.yaml"
-        file.write_text(
-            yaml.safe_dump({f"/**/{n}": {"ros__parameters": v} for n, v in PARAMETERS.items()}), encoding="utf-8"
-        )
+        parameters = {**PARAMETERS, "recorder": {**PARAMETERS["recorder"], "seconds": arguments.seconds}}
+        blocks = {f"/**/{node}": {"ros__parameters": values} for node, values in parameters.items()}
+        file.write_text(yaml.safe_dump(blocks), encoding="utf-8")
         record = str((arguments.out / "bag").resolve())
         options = GraphOptions(profile=arguments.profile, source=source, record=record, params_file=str(file))
         with supervise(options, Path(folder), console) as supervisor:
-            end = time.monotonic() + arguments.seconds if arguments.seconds > 0 else float("inf")
             try:
-                while not (supervisor.wait(0.2) or supervisor.finished("recorder") or time.monotonic() > end):
+                while not (supervisor.wait(0.2) or supervisor.finished("recorder")):
                     pass
             except KeyboardInterrupt:
                 console("emo", "ending")
