@@ -45,3 +45,7 @@ class Network(nn.Module):
     def load_key_map(self, state: dict[str, Any]) -> dict[str, Any]:
         """A public checkpoint's keys under this network's names; the identity unless a network says otherwise."""
         return state
+
+    def left_out(self) -> tuple[str, ...]:
+        """Prefixes of tensors in public checkpoints that the network knowingly does without."""
+        return ()

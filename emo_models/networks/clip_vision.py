@@ -80,3 +80,7 @@ class ClipVision(Network):
     def forward(self, frames_N3HW: Tensor) -> Tensor:
         tokens_NPD: Tensor = self.vision_model(pixel_values=frames_N3HW).last_hidden_state
         return tokens_NPD[:, 1:]
+
+    def left_out(self) -> tuple[str, ...]:
+        """The last block of the published tower."""
+        return (f"vision_model.encoder.layers.{self.config.layers - 1}.",)

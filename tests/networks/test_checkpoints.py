@@ -1,0 +1,404 @@
+"""Public layouts into our networks, tensor by tensor; what does not fit is refused; our own files come back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the networks need torch")
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="weights are safetensors files")
+
+import public_files as public  # noqa: E402
+
+import emo_models  # noqa: E402
+from emo_models.checkpoints import (  # noqa: E402
+    CheckpointError,
+    NetworkCard,
+    load_checkpoint,
+    load_state,
+    load_weights,
+    read_card,
+    read_checkpoint,
+    save_weights,
+)
+from emo_models.labels import VOCABULARIES  # noqa: E402
+
+SWIN = {"embed_dim": 16, "depths": (2, 1), "heads": (2, 4)}
+
+
+def small_swin() -> torch.nn.Module:
+    return emo_models.create("video_swin", "tiny", **SWIN)
+
+
+def swin_state() -> public.State:
+    return public.swin(16, (2, 1), (2, 4), (8, 7, 7))
+
+
+def assert_filled(network: torch.nn.Module, state: public.State, rename=lambda key: key) -> None:
+    """Every tensor of the network is the file's tensor of that name."""
+    own = network.state_dict()
+    for name, value in own.items():
+        torch.testing.assert_close(value, state[rename(name)].to(value.dtype))
+
+
+def test_video_swin(tmp_path):
+    state = swin_state()
+    file = tmp_path / "k400.pth"
+    wrapped = public.prefixed("backbone.", state) | public.linear("cls_head.fc_cls", 32, 400)
+    torch.save({"meta": {"epoch": 30}, "state_dict": wrapped}, file)
+    network = small_swin()
+    report = load_checkpoint(network, file, "video_swin")
+    assert_filled(network, state)
+    assert set(report.loaded) == set(network.state_dict())
+    assert report.absent == ()
+    assert [name for name in report.unused if "relative_position_index" not in name] == [
+        "cls_head.fc_cls.bias",
+        "cls_head.fc_cls.weight",
+    ]
+    assert report.kind == "torch archive"
+    printed = str(report)
+    assert f"loaded         {len(state) - 3} tensors" in printed
+    assert "layers.*.blocks.*.attn.relative_position_index x3" in printed
+
+
+def test_old_pickle_and_half_precision(tmp_path):
+    state = {key: value.half() if value.is_floating_point() else value for key, value in swin_state().items()}
+    file = tmp_path / "model.bin"
+    torch.save(public.prefixed("module.", state), file, _use_new_zipfile_serialization=False)
+    network = small_swin()
+    report = load_checkpoint(network, file, "video_swin")
+    assert_filled(network, state)
+    assert (report.kind, report.converted) == ("torch pickle", (("float16", len(report.loaded)),))
+
+
+def test_swinbert_fills_four_parts_of_one_file(tmp_path):
+    fusion = emo_models.create("bert_fusion", "toy", sparse_tokens=6)
+    c = fusion.config
+    text = public.bert(c.hidden, c.layers, c.feed_forward, c.vocab_size, c.positions)
+    state = public.swinbert(swin_state(), 32, text, c.hidden, image_width=c.visual_width, sparse=6)
+    file = tmp_path / "model.bin"
+    torch.save(public.prefixed("module.", state), file)
+    tensors, kind = read_checkpoint(file)
+    assert kind == "torch archive"
+    swin, fc = small_swin(), torch.nn.Linear(32, c.visual_width)
+    reports = [
+        load_state(part, tensors, layout)
+        for part, layout in ((swin, "swinbert_swin"), (fc, "swinbert_fc"), (fusion, "swinbert_fusion"))
+    ]
+    assert_filled(swin, state, lambda key: f"swin.backbone.{key}")
+    assert_filled(fc, state, lambda key: f"fc.{key}")
+    assert_filled(fusion, state, lambda key: key if key.startswith("learn_vid") else f"trans_encoder.{key}")
+    assert all(report.absent == () for report in reports)
+    assert reports[1].elsewhere == len(state) - 2
+    without_mask = emo_models.create("bert_fusion", "toy")
+    with pytest.raises(CheckpointError, match=r"1 unknown: learn_vid_att\.weight"):
+        load_state(without_mask, tensors, "swinbert_fusion")
+
+
+def test_bert_ties_the_decoder_and_starts_the_image_embedding_new():
+    fusion = emo_models.create("bert_fusion", "toy")
+    c = fusion.config
+    state = public.bert(c.hidden, c.layers, c.feed_forward, c.vocab_size, c.positions)
+    old_names = {
+        k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for k, v in state.items()
+    }
+    report = load_state(fusion, old_names, "bert")
+    assert report.absent == ("bert.img_embedding.bias", "bert.img_embedding.weight")
+    torch.testing.assert_close(fusion.cls.predictions.decoder.weight, fusion.bert.embeddings.word_embeddings.weight)
+    torch.testing.assert_close(fusion.bert.embeddings.LayerNorm.weight, state["bert.embeddings.LayerNorm.weight"])
+    assert "bert.pooler.dense.weight" in report.unused
+
+
+def test_opengraphau_with_both_trunks(tmp_path):
+    resnet = emo_models.create("anfl", "toy", side_parents="upstream")
+    state = public.anfl(public.resnet((1, 1, 1, 1), 16), 512, 128, 27, 14)
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "resnet.pth")
+    report = load_checkpoint(resnet, tmp_path / "resnet.pth", "opengraphau")
+    assert_filled(resnet, state, lambda key: f"module.{key}")
+    assert (report.absent, report.unused) == ((), ())
+
+    swin = emo_models.create("anfl", "swin_tiny", width=16, depths=(2, 2), heads=(1, 2))
+    state = public.anfl(public.swin(16, (2, 2), (1, 2), (7, 7)), 32, 16, 27, 14)
+    report = load_state(swin, state, "opengraphau")
+    assert_filled(swin, state, lambda key: f"module.{key}")
+    assert all(name.endswith(("attn_mask", "relative_position_index")) for name in report.unused)
+
+
+def test_models_of_one_data_set_have_other_names():
+    network = emo_models.create("anfl", "toy", aus="disfa", neighbours=3)
+    state = public.anfl(public.resnet((1, 1, 1, 1), 16), 512, 128, 8, 0)
+    load_state(network, state, "opengraphau")
+    old = {"main_class_linears": "class_linears", "main_sc": "sc"}
+
+    def public_name(key: str) -> str:
+        for new, name in old.items():
+            key = key.replace(new, name)
+        return f"module.{key}"
+
+    assert_filled(network, state, public_name)
+
+
+def test_real_sizes_of_the_public_files_fit():
+    """Only names and shapes: nothing is allocated."""
+    with torch.device("meta"):
+        anfl = emo_models.create("anfl", "resnet50")
+        state = public.anfl(public.resnet((3, 4, 6, 3), 64), 2048, 512, 27, 14)
+        assert {f"module.{k}": v.shape for k, v in anfl.state_dict().items()} == {k: v.shape for k, v in state.items()}
+        swin = emo_models.create("video_swin", "base")
+        state = public.swin(128, (2, 2, 18, 2), (4, 8, 16, 32), (8, 7, 7))
+        state = {k: v.shape for k, v in state.items() if not k.endswith("index")}
+        assert {k: v.shape for k, v in swin.state_dict().items()} == state
+
+
+def test_ddamfn_leaves_out_what_is_never_used(tmp_path):
+    state = public.ddamfn(8)
+    assert len(state) == 1190
+    file = tmp_path / "affectnet8.pth"
+    torch.save({"iter": 25, "model_state_dict": state}, file)
+    network = emo_models.create("ddamfn", "affectnet8")
+    report = load_checkpoint(network, file, "ddamfn")
+    assert_filled(network, state)
+    parameters = [n for n in report.unused if not n.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert (len(report.unused), len(parameters)) == (221, 110)
+    with pytest.raises(CheckpointError, match=r"2 of another shape: fc.weight: network \[7, 512\], file \[8, 512\]"):
+        load_state(emo_models.create("ddamfn", "affectnet7"), state, "ddamfn")
+
+
+def test_resnet_with_and_without_its_classes():
+    state = public.resnet((1, 1, 1, 1), 16, classes=1000)
+    network = emo_models.create("er_resnet", "toy")
+    fc = network.fc.weight.clone()
+    report = load_state(network, state, "resnet_trunk")
+    assert report.absent == report.unused == ("fc.bias", "fc.weight")
+    assert torch.equal(network.fc.weight, fc)
+    torch.testing.assert_close(network.layer4[0].conv3.weight, state["layer4.0.conv3.weight"])
+    with pytest.raises(CheckpointError, match=r"2 of another shape: fc\.weight"):
+        load_state(network, state, "resnet")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "layout"),
+    [
+        ("vision_model.", "clip"),
+        ("", "clip"),
+        ("vision_tower.vision_model.", "llava_clip"),
+        ("model.vision_tower.vision_model.", "llava_clip"),
+        ("model.vision_tower.vision_tower.vision_model.", "llava_clip"),
+    ],
+)
+def test_vision_tower_without_its_last_block(prefix, layout):
+    pytest.importorskip("transformers", reason="the vision tower is transformers'")
+    from emo_models.networks.clip_vision import ClipVision, ClipVisionConfig
+
+    c = ClipVisionConfig.from_preset("toy")
+    tower = public.clip_vision(c.image, c.patch, c.dim, c.layers, c.mlp)
+    state = public.prefixed(prefix, tower)
+    if prefix:
+        state |= {"text_model.final_layer_norm.weight": public.tensor(8), "logit_scale": public.tensor()}
+    network = ClipVision(c)
+    report = load_state(network, state, layout)
+    assert_filled(network, tower, lambda key: key.removeprefix("vision_model."))
+    assert len(report.unused) == 16 + 2 + 1
+    assert report.elsewhere == (2 if prefix else 0)
+    deeper = public.clip_vision(c.image, c.patch, c.dim, c.layers + 1, c.mlp)
+    with pytest.raises(CheckpointError, match="16 unknown"):
+        load_state(network, public.prefixed(prefix, deeper), layout)
+
+
+@pytest.mark.parametrize("prefix", ["model.mm_projector.", "mm_projector."])
+def test_linear_projector(prefix):
+    state = {
+        f"{prefix}weight": public.tensor(12, 6),
+        f"{prefix}bias": public.tensor(12),
+        "model.embed_tokens.weight": public.tensor(5, 12),
+    }
+    projector = torch.nn.Linear(6, 12)
+    report = load_state(projector, state, "video_chatgpt_projector")
+    assert_filled(projector, state, lambda key: prefix + key)
+    assert report.elsewhere == 1
+
+
+@pytest.mark.parametrize(
+    ("prefix", "first", "second"),
+    [("multi_modal_projector.", "linear_1", "linear_2"), ("model.mm_projector.", "0", "2")],
+)
+def test_mlp_projector(prefix, first, second):
+    state = public.linear(f"{prefix}{first}", 6, 12) | public.linear(f"{prefix}{second}", 12, 12)
+    projector = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.GELU(), torch.nn.Linear(12, 12))
+    load_state(projector, state, "llava_projector")
+    assert_filled(projector, state, lambda key: prefix + key.replace("0.", f"{first}.").replace("2.", f"{second}."))
+    with pytest.raises(CheckpointError, match="2 missing: bias; weight"):
+        load_state(torch.nn.Linear(6, 12), {}, "video_chatgpt_projector")
+
+
+def test_checkpoint_in_several_files(tmp_path):
+    state = swin_state()
+    keys = list(state)
+    parts = {"model-1.safetensors": keys[:20], "model-2.safetensors": keys[20:]}
+    for name, names in parts.items():
+        safetensors_torch.save_file({key: state[key] for key in names}, tmp_path / name)
+    weight_map = {key: name for name, names in parts.items() for key in names}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    network = small_swin()
+    assert load_checkpoint(network, index, "video_swin").kind == "index"
+    assert_filled(network, state)
+    index.write_text(json.dumps({"weight_map": weight_map | {"ghost": "model-1.safetensors"}}))
+    with pytest.raises(CheckpointError, match="1 tensors that its parts lack, 'ghost' first"):
+        read_checkpoint(index)
+    index.write_text(json.dumps({"weight_map": {"a": "../outside.bin"}}))
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        read_checkpoint(index)
+    index.write_text("{}")
+    with pytest.raises(CheckpointError, match="no 'weight_map'"):
+        read_checkpoint(index)
+
+
+def test_faults_are_listed_and_leave_the_network_alone():
+    state = swin_state()
+    del state["norm.weight"]
+    state["surprise"] = public.tensor(1)
+    state["norm.bias"] = public.tensor(5)
+    network = small_swin()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(CheckpointError) as error:
+        load_state(network, state, "video_swin", source="swin.pth")
+    for part in (
+        "swin.pth does not fit",
+        "1 missing: norm.weight",
+        "1 unknown: surprise",
+        "1 of another shape: norm.bias: network [32], file [5]",
+    ):
+        assert part in str(error.value)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    with pytest.raises(KeyError, match="unknown layout 'swin'; choose one of: bert, clip"):
+        load_state(network, state, "swin")
+    twice = {"trans_encoder.bert.a": public.tensor(1), "bert.a": public.tensor(1)}
+    with pytest.raises(CheckpointError, match=r"two tensors of the file would become 'bert\.a'"):
+        load_state(network, twice, "swinbert_fusion")
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("this code ran",)
+
+
+def test_pickled_objects_are_refused_unrun(tmp_path, capsys):
+    for new_format in (True, False):
+        torch.save(
+            {"state_dict": {}, "trainer": Evil()}, tmp_path / "evil.pth", _use_new_zipfile_serialization=new_format
+        )
+        with pytest.raises(CheckpointError, match="holds Python objects besides tensors"):
+            read_checkpoint(tmp_path / "evil.pth")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "evil.pkl")
+    assert "this code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["archive", "pickle", "safetensors"])
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
+def test_file_that_was_cut_short_is_refused(tmp_path, kind, kept):
+    file = tmp_path / "weights"
+    if kind == "safetensors":
+        safetensors_torch.save_file(swin_state(), file)
+    else:
+        torch.save(swin_state(), file, _use_new_zipfile_serialization=kind == "archive")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    network = small_swin()
+    with pytest.raises(CheckpointError, match=r"download it again|Download it again"):
+        load_checkpoint(network, file, "video_swin")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html>Please log in", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"\x89PNG\r\n\x1a\n0000", "it starts with"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path, content, reason):
+    file = tmp_path / "model.pth"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=reason):
+        read_checkpoint(file)
+
+
+def test_missing_file_and_wrong_content(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "absent.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds a list; expected a dictionary of tensors"):
+        read_checkpoint(tmp_path / "list.pth")
+    torch.save({"model": {"a": public.tensor(1)}}, tmp_path / "wrapped.pth")
+    with pytest.raises(
+        CheckpointError, match=r"is not a dictionary of tensors: 'model'.* looked for under: state_dict"
+    ):
+        read_checkpoint(tmp_path / "wrapped.pth")
+
+
+def card(of, **changes) -> NetworkCard:
+    values = {
+        "network": "er_resnet",
+        "config": of.config.to_dict(),
+        "labels": VOCABULARIES[of.config.vocabulary],
+        "preprocessing": {"name": "imagenet_square", "size": 224},
+        "licence": "research only",
+        "data": ("procedural faces",),
+    }
+    return NetworkCard(**(values | changes))
+
+
+def test_own_weights_come_back_with_their_card(tmp_path):
+    network = emo_models.create("er_resnet", "toy", vocabulary="meld7").eval()
+    written = save_weights(network, tmp_path / "er.safetensors", card(network))
+    loaded, got = load_weights(tmp_path / "er.safetensors")
+    assert got == written == read_card(tmp_path / "er.safetensors")
+    assert len(got.sha256) == 64
+    assert got.labels == ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+    assert loaded.config == network.config
+    assert not loaded.training
+    faces = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(faces).logits, network(faces).logits)
+
+
+def test_changed_weights_and_wrong_cards_are_refused(tmp_path):
+    network = emo_models.create("er_resnet", "toy")
+    file = tmp_path / "er.safetensors"
+    save_weights(network, file, card(network))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not those its card was written for"):
+        load_weights(file)
+    with pytest.raises(ValueError, match="licence of the weights and the data"):
+        save_weights(network, file, card(network, data=()))
+    with pytest.raises(ValueError, match="the card is of 'ddamfn', the network is a ERResNet"):
+        save_weights(network, file, card(network, network="ddamfn"))
+    with pytest.raises(ValueError, match="config is not the network's"):
+        save_weights(network, file, card(network, config={}))
+    safetensors_torch.save_file({"a": public.tensor(1)}, file)
+    with pytest.raises(CheckpointError, match="carries no card of ours"):
+        load_weights(file)
+    torch.save({"a": public.tensor(1)}, file)
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        read_card(file)
+
+
+def test_hash_depends_on_name_type_shape_and_value():
+    from emo_models.checkpoints import weights_hash
+
+    a = torch.arange(6.0)
+    hashes = {
+        weights_hash(state) for state in ({"a": a}, {"b": a}, {"a": a.double()}, {"a": a.view(2, 3)}, {"a": a + 1})
+    }
+    assert len(hashes) == 5
+    assert weights_hash({"a": a, "b": a}) == weights_hash({"b": a, "a": a})
+    assert dataclasses.is_dataclass(NetworkCard)
