@@ -52,10 +52,11 @@ def network_class(name: str) -> type[nn.Module]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in {"torch", "transformers", "scipy"}:
+        package = (error.name or "").partition(".")[0]
+        if package in {"torch", "transformers", "safetensors", "scipy"}:
             raise ImportError(
-                f"network {name!r} needs the package {error.name!r}, which the start profile does without; "
-                "run: pip install torch transformers safetensors scipy"
+                f"network {name!r} needs the package {package!r}, which the start profile does without; "
+                "run: pip install -e '.[torch]'"
             ) from error
         raise
     return cast("type[nn.Module]", getattr(module, class_name))

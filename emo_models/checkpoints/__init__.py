@@ -5,7 +5,7 @@
 """
 
 from emo_models.checkpoints.layouts import LAYOUTS, Layout
-from emo_models.checkpoints.load import LoadReport, load_checkpoint, load_state
+from emo_models.checkpoints.load import LoadReport, load_checkpoint, load_parts, load_state
 from emo_models.checkpoints.own import NetworkCard, load_weights, read_card, save_weights, weights_hash
 from emo_models.checkpoints.read import CheckpointError, read_checkpoint
 
@@ -16,6 +16,7 @@ __all__ = [
     "LoadReport",
     "NetworkCard",
     "load_checkpoint",
+    "load_parts",
     "load_state",
     "load_weights",
     "read_card",

@@ -60,15 +60,34 @@ def load_checkpoint(network: nn.Module, path: str | Path, layout: str) -> LoadRe
         KeyError: no such layout; the message lists them.
 
     """
-    found = _layout(layout)
-    state, kind = read_checkpoint(path, found.wrappers)
-    return load_state(network, state, layout, source=str(path), kind=kind)
+    return load_parts(path, [(network, layout)])[0]
 
 
-def load_state(
-    network: nn.Module, state: Mapping[str, Tensor], layout: str, *, source: str = "memory", kind: str = "tensors"
-) -> LoadReport:
-    """As :func:`load_checkpoint`, from tensors that were read already: one file may fill several networks."""
+def load_parts(path: str | Path, parts: Sequence[tuple[nn.Module, str]]) -> tuple[LoadReport, ...]:
+    """Fill several networks, each by its layout, from one file that is read once: all of them or, on an error, none.
+
+    SwinBERT's file fills an ECPA so: its visual encoder by ``swinbert_swin``, ``fc`` by ``swinbert_fc``, its fusion by
+    ``swinbert_fusion``. Raises as :func:`load_checkpoint`.
+    """
+    wrappers = dict.fromkeys(wrapper for _, layout in parts for wrapper in _layout(layout).wrappers)
+    state, kind = read_checkpoint(path, tuple(wrappers))
+    matched = [_match(network, state, layout, source=str(path), kind=kind) for network, layout in parts]
+    for (network, _), (fill, _) in zip(parts, matched, strict=True):
+        network.load_state_dict(fill, strict=False)
+    return tuple(report for _, report in matched)
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], layout: str) -> LoadReport:
+    """As :func:`load_checkpoint`, from tensors that were read already."""
+    fill, report = _match(network, state, layout, source="memory", kind="tensors")
+    network.load_state_dict(fill, strict=False)
+    return report
+
+
+def _match(
+    network: nn.Module, state: Mapping[str, Tensor], layout: str, *, source: str, kind: str
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The tensors for a network under its own names, all checked, and the report of loading them."""
     found = _layout(layout)
     named = _rename(network, state, found)
     own = network.state_dict()
@@ -83,9 +102,8 @@ def load_state(
     ]
     missing = sorted(name for name in absent if not found.may_be_absent(name))
     _refuse(source, layout, missing, sorted(set(named) - set(own) - unused), wrong)
-    network.load_state_dict(fill, strict=False)
     converted = Counter(str(t.dtype).removeprefix("torch.") for n, t in fill.items() if t.dtype != own[n].dtype)
-    return LoadReport(
+    return fill, LoadReport(
         source,
         kind,
         layout,

@@ -18,6 +18,7 @@ from emo_models.checkpoints import (  # noqa: E402
     CheckpointError,
     NetworkCard,
     load_checkpoint,
+    load_parts,
     load_state,
     load_weights,
     read_card,
@@ -74,28 +75,27 @@ def test_old_pickle_and_half_precision(tmp_path):
     assert (report.kind, report.converted) == ("torch pickle", (("float16", len(report.loaded)),))
 
 
-def test_swinbert_fills_four_parts_of_one_file(tmp_path):
+def test_swinbert_fills_three_networks_from_one_file(tmp_path):
     fusion = emo_models.create("bert_fusion", "toy", sparse_tokens=6)
     c = fusion.config
     text = public.bert(c.hidden, c.layers, c.feed_forward, c.vocab_size, c.positions)
     state = public.swinbert(swin_state(), 32, text, c.hidden, image_width=c.visual_width, sparse=6)
     file = tmp_path / "model.bin"
     torch.save(public.prefixed("module.", state), file)
-    tensors, kind = read_checkpoint(file)
-    assert kind == "torch archive"
     swin, fc = small_swin(), torch.nn.Linear(32, c.visual_width)
-    reports = [
-        load_state(part, tensors, layout)
-        for part, layout in ((swin, "swinbert_swin"), (fc, "swinbert_fc"), (fusion, "swinbert_fusion"))
-    ]
+    parts = [(swin, "swinbert_swin"), (fc, "swinbert_fc"), (fusion, "swinbert_fusion")]
+    reports = load_parts(file, parts)
     assert_filled(swin, state, lambda key: f"swin.backbone.{key}")
     assert_filled(fc, state, lambda key: f"fc.{key}")
     assert_filled(fusion, state, lambda key: key if key.startswith("learn_vid") else f"trans_encoder.{key}")
     assert all(report.absent == () for report in reports)
     assert reports[1].elsewhere == len(state) - 2
-    without_mask = emo_models.create("bert_fusion", "toy")
+    # A learned mask that the network has no place for is an error, and nothing is loaded then.
+    without_mask, fc = emo_models.create("bert_fusion", "toy"), torch.nn.Linear(32, c.visual_width)
+    before = fc.weight.clone()
     with pytest.raises(CheckpointError, match=r"1 unknown: learn_vid_att\.weight"):
-        load_state(without_mask, tensors, "swinbert_fusion")
+        load_parts(file, [(fc, "swinbert_fc"), (without_mask, "swinbert_fusion")])
+    assert torch.equal(fc.weight, before)
 
 
 def test_bert_ties_the_decoder_and_starts_the_image_embedding_new():
@@ -266,9 +266,9 @@ def test_faults_are_listed_and_leave_the_network_alone():
     network = small_swin()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(CheckpointError) as error:
-        load_state(network, state, "video_swin", source="swin.pth")
+        load_state(network, state, "video_swin")
     for part in (
-        "swin.pth does not fit",
+        "memory does not fit",
         "1 missing: norm.weight",
         "1 unknown: surprise",
         "1 of another shape: norm.bias: network [32], file [5]",
