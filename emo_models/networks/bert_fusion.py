@@ -98,8 +98,8 @@ class BertSelfAttention(nn.Module):
         """Queries, keys and values of the tokens."""
         return self._split(self.query(x_BnD)), self._split(self.key(x_BnD)), self._split(self.value(x_BnD))
 
-    def attend(self, q_BHnd: Tensor, k_BHmd: Tensor, v_BHmd: Tensor, bias: Tensor) -> Tensor:
-        """Softmax attention with an additive ``bias`` that broadcasts to ``[B, heads, n, m]``; ``[B, n, hidden]``."""
+    def attend(self, q_BHnd: Tensor, k_BHmd: Tensor, v_BHmd: Tensor, bias: Tensor | None) -> Tensor:
+        """Softmax attention ``[B, n, hidden]``; an additive ``bias`` broadcasts to ``[B, heads, n, m]``."""
         rate = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q_BHnd, k_BHmd, v_BHmd, attn_mask=bias, dropout_p=rate)
         return mixed.transpose(1, 2).flatten(2)
@@ -151,10 +151,12 @@ class BertLayer(nn.Module):
         self.intermediate = BertIntermediate(config)
         self.output = BertResidual(config.feed_forward, config)
 
-    def forward(self, x_BnD: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x_BnD: Tensor, bias: Tensor | None) -> Tensor:
         return self.with_keys(x_BnD, bias)[0]
 
-    def with_keys(self, x_BnD: Tensor, bias: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+    def with_keys(
+        self, x_BnD: Tensor, bias: Tensor | None, past: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
         """The output, and the keys and values of ``x`` alone. ``past``: keys and values in front of those of ``x``."""
         query, key, value = self.attention.self.project(x_BnD)
         seen = (key, value) if past is None else (torch.cat((past[0], key), 2), torch.cat((past[1], value), 2))
@@ -177,7 +179,7 @@ class BertEncoder(nn.Module):
         """The layers, first to last."""
         return (cast("BertLayer", layer) for layer in self.layer)
 
-    def forward(self, x_BnD: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x_BnD: Tensor, bias: Tensor | None) -> Tensor:
         for layer in self.layer:
             x_BnD = layer(x_BnD, bias)
         return x_BnD
@@ -418,10 +420,6 @@ class BertFusion(Network):
             cache.text_v[index].index_copy_(2, cache.length[None], value[:, :, :1])
         cache.length.add_(1)
         return self.head(pair_B2D[:, 1])
-
-    def load_key_map(self, state: dict[str, Any]) -> dict[str, Any]:
-        """SwinBERT's ``trans_encoder.*`` and ``learn_vid_att.*``, or the keys of a Hugging Face BERT as they are."""
-        return {key.removeprefix("trans_encoder."): value for key, value in state.items()}
 
     def _sparse_bias(self, visual: int) -> Tensor | None:
         if self.learn_vid_att is None:

@@ -50,7 +50,7 @@ class DecoderLayer(nn.Module):
         seen = (key, value) if past is None else (torch.cat((past[0], key), 2), torch.cat((past[1], value), 2))
         x_BnD = self.attention.output(self.attention.self.attend(query, *seen, bias), x_BnD)
         query = self.cross.self.project(x_BnD)[0]
-        x_BnD = self.cross.output(self.cross.self.attend(query, *clip, bias.new_zeros(())), x_BnD)
+        x_BnD = self.cross.output(self.cross.self.attend(query, *clip, None), x_BnD)
         return self.output(self.intermediate(x_BnD), x_BnD), (key, value)
 
 
@@ -76,7 +76,7 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, text_BLD: Tensor, context_BCD: Tensor, valid_BP: Tensor) -> Tensor:  # noqa: ARG002
         """Text rows ``[B, L, hidden]``; there are no prompts whose validity would matter."""
-        memory = self.encoder(context_BCD, context_BCD.new_zeros(()))
+        memory = self.encoder(context_BCD, None)
         bias = text_BLD.new_full((text_BLD.shape[1],) * 2, FORBIDDEN).triu(1)
         for layer in self._layers():
             text_BLD, _ = layer(text_BLD, layer.memory(memory), bias)
@@ -92,7 +92,7 @@ class EncoderDecoder(nn.Module):
 
     def prefill(self, context_BCD: Tensor, valid_BP: Tensor, text_length: int) -> FusionCache:  # noqa: ARG002
         """Encode the clip once."""
-        memory = self.encoder(context_BCD, context_BCD.new_zeros(()))
+        memory = self.encoder(context_BCD, None)
         pairs = [layer.memory(memory) for layer in self._layers()]
         batch, heads, _, width = pairs[0][0].shape
         empty = memory.new_zeros(batch, heads, text_length, width)

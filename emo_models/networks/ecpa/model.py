@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,9 @@ class ECPA(Network):
     L (15, 16)      scalar                                            :class:`.losses.TotalLoss`
     ==============  ================================================  =======================================
 
-    ``er_net`` and ``au_net`` are frozen. All else trains, except what ``freeze_visual`` and ``freeze_text`` exclude.
+    Public weights go into the parts, by :func:`emo_models.checkpoints.load_checkpoint`: SwinBERT's into
+    ``visual.encoder``, ``visual.fc`` and ``trans_encoder``, OpenGraphAU's into ``au_net``; those of a text tower by
+    ``text_tower.load``. ``er_net`` and ``au_net`` are frozen. All else trains, except what ``freeze_visual`` and ``freeze_text`` exclude.
     """
 
     config_class = EcpaConfig
@@ -266,19 +268,6 @@ class ECPA(Network):
         if self.class_branch is None or embedding is None:
             raise ValueError("class embeddings start at BERT's words: needs class_prompt=True and text='bert'")
         self.class_branch.init_class_embeddings(embedding.weight, [tokenizer.pieces(n) for n in self.config.classes])
-
-    def load_key_map(self, state: dict[str, Any]) -> dict[str, Any]:
-        """SwinBERT's names: ``swin.backbone``, ``fc``, ``trans_encoder``, ``learn_vid_att``."""
-        renames = {
-            "swin.backbone.": "visual.encoder.",
-            "fc.": "visual.fc.",
-            "learn_vid_att.": "trans_encoder.learn_vid_att.",
-        }
-        renamed = {}
-        for key, value in state.items():
-            old = next((prefix for prefix in renames if key.startswith(prefix)), "")
-            renamed[renames.get(old, "") + key[len(old) :]] = value
-        return renamed
 
     # -- construction --------------------------------------------------------------------------------------------------
 

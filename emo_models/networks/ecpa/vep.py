@@ -69,7 +69,8 @@ class AuLevelPrompting(nn.Module):
 
     ``f_k = sum_t s_tk n_tk / (sum_t s_tk + 1e-6)``. With ``au_pool="clip"`` the sums run over the valid frames and the
     units are ranked by their mean score; with ``per_frame`` each of ``frames`` evenly spaced valid frames gives K of its
-    own. Only the 27 main units are eligible, without those in ``exclude`` (FACS numbers).
+    own. Only the 27 main units are eligible, without those in ``exclude`` (FACS numbers). Tokens without a valid frame are
+    marked invalid, so that nothing attends to them.
     """
 
     eligible: Tensor
@@ -84,7 +85,6 @@ class AuLevelPrompting(nn.Module):
         self.top_k, self.frames = top_k, frames
         self.fc = nn.Linear(width, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.null = nn.Parameter(torch.randn(hidden) * 0.02)
         self.identity = nn.Embedding(len(OPENGRAPHAU_MAIN), hidden) if identity else None
         if self.identity is not None:
             nn.init.zeros_(self.identity.weight)
@@ -111,9 +111,7 @@ class AuLevelPrompting(nn.Module):
         tokens = self.norm(self.fc(f_BKD))
         if self.identity is not None:
             tokens = tokens + self.identity(index_BK)
-        some_B1 = used_BT.any(1, keepdim=True)
-        tokens = torch.where(some_B1[..., None], tokens, self.null)
-        valid_BK = some_B1.expand(-1, self.top_k)
+        valid_BK = used_BT.any(1, keepdim=True).expand(-1, self.top_k)
         return AuPrompts(tokens, valid_BK, index_BK, used_BT[:, None].expand(-1, self.top_k, -1))
 
 

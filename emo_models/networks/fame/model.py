@@ -47,7 +47,9 @@ class FAME(Network):
     E_cls               words or new tokens    :func:`.prompt.mean_expression`
     ==================  =====================  =========================================
 
-    Faces are recognised by :class:`~emo_models.networks.ddamfn.DDAMFN` outside. CLIP and the language model are frozen;
+    Public weights: the language model's by ``transformers``, handed over as ``llm``; those of CLIP and g by
+    :func:`emo_models.checkpoints.load_checkpoint` into ``clip`` and ``mm_projector``; :meth:`load_token_rows`. Faces are
+    recognised by :class:`~emo_models.networks.ddamfn.DDAMFN` outside. CLIP and the language model are frozen;
     g trains, and the rows of the new tokens: those of the video and, where they are learned, of the emotions.
     """
 
@@ -75,6 +77,21 @@ class FAME(Network):
     def tokenizer(self, tokenizer: Any) -> PromptTokenizer:
         """The language model's tokenizer, made ready for the prompts of this network."""
         return PromptTokenizer(tokenizer, self.words, self.token_names)
+
+    @torch.no_grad()
+    def load_token_rows(self, embedding_VK: Tensor) -> None:
+        """Take the new tokens from the last rows of a checkpoint's word embedding ``[words + n, K]`` (Video-ChatGPT).
+
+        Raises ``ValueError`` when it has not a row for each word and at least each of the three video tokens.
+        """
+        rows, width = embedding_VK.shape
+        count = rows - self.words
+        if width != self.width or not len(VIDEO_TOKENS) <= count <= len(self.token_names):
+            raise ValueError(
+                f"expected [{self.words} + 3 to {len(self.token_names)}, {self.width}], got [{rows}, {width}]; the "
+                "checkpoint belongs to another language model"
+            )
+        self.new_tokens[:count] = embedding_VK[self.words :].to(self.new_tokens)
 
     # -- vision --------------------------------------------------------------------------------------------------------
 

@@ -108,10 +108,9 @@ class PromptTokenizer:
     """
 
     def __init__(self, tokenizer: Any, words: int, new_tokens: Sequence[str] = VIDEO_TOKENS) -> None:
-        if len(tokenizer) > words + len(new_tokens):
-            raise ValueError(
-                f"the tokenizer has {len(tokenizer)} words, the language model {words}; take a pair that fits"
-            )
+        known = len(tokenizer) - sum(token in tokenizer.get_vocab() for token in new_tokens)
+        if known > words:
+            raise ValueError(f"the tokenizer has {known} words, the language model {words}; take a pair that fits")
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token, so an answer could never end; set eos_token")
         self.learned_emotions = any(token.startswith("<emo_") for token in new_tokens)
