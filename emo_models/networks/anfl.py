@@ -1,7 +1,7 @@
 """ANFL, the action-unit network behind ECPA's AU-level prompts.
 
 ECPA Eq. 5: ``P_AU = FC(ANFL(V))``. Source: Luo et al., Learning Multi-dimensional Edge Feature-based AU Relation
-Graph for Facial Action Unit Recognition (IJCAI 2022), stage 1, section 3.1; OpenGraphAU is the same network with 27
+Graph for Facial Action Unit Recognition (IJCAI 2022), stage 1; OpenGraphAU is the same network with 27
 AUs and 14 sides. Stage 2 (MEFL) costs eight times as much and is not part of ECPA.
 """
 
@@ -109,7 +109,7 @@ class LinearBlock(nn.Module):
 
 
 class AUGraph(nn.Module):
-    """Facial graph generator and one graph convolution (ME-GraphAU Eq. 1 and 2): ``[N, K, C]`` → ``[N, K, C]``.
+    """Facial graph generator and one graph convolution of ME-GraphAU: ``[N, K, C]`` → ``[N, K, C]``.
 
     ``x ← ReLU(x + BN(A' V(x) + U(x)))`` with ``A' = D^-½ A D^-½``, D the row sums of A, and ``A_ij = 1`` where the dot
     product of nodes i and j is at least the k-th largest of row i: equal values at the border all count. A carries no

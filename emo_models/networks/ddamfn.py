@@ -1,7 +1,7 @@
 """DDAMFN, the facial expression network of FAME-Net (there ``MFN`` and ``DDA``).
 
 FAME-Net Eq. 7 to 9. Source: Zhang et al., A Dual-Direction Attention Mixed Feature Network for Facial Expression
-Recognition (Electronics 2023): MixedFeatureNet, section 3.1, and dual-direction attention, section 3.2. Parameter
+Recognition (Electronics 2023): MixedFeatureNet and dual-direction attention. Parameter
 names are those of the published checkpoints, less the parameters these carry but never use.
 """
 

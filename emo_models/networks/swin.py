@@ -1,6 +1,6 @@
 """Shifted-window attention over time, height and width: the blocks of Video Swin and, with one frame, of image Swin.
 
-Source: Liu et al., Video Swin Transformer (CVPR 2022), section 3; Swin Transformer (ICCV 2021). Module names follow
+Source: Liu et al., Video Swin Transformer (CVPR 2022); Swin Transformer (ICCV 2021). Module names follow
 the public checkpoints. Everything that depends on the size of the feature map (window, shift, masks, index of the
 relative position bias) is computed once per size by ``plan`` and kept in buffers, so that an exported graph holds it
 as constants.
@@ -98,7 +98,7 @@ class DropPath(nn.Module):
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows with relative position bias.
 
-    ``softmax(Q Kᵀ / √d + B [+ mask]) V``, Video Swin Eq. 2; input and output ``[B·nW, N, C]``.
+    ``softmax(Q Kᵀ / √d + B [+ mask]) V`` with B from the relative position; input and output ``[B·nW, N, C]``.
     """
 
     def __init__(self, dim: int, window: Size, heads: int) -> None:
