@@ -69,15 +69,15 @@ class BertEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ids_BL: Tensor, start: int = 0) -> Tensor:
-        """``start``: position of the first token."""
+    def forward(self, ids_BL: Tensor, start: int | Tensor = 0) -> Tensor:
+        """``start``: position of the first token; a tensor where a graph with fixed shapes is made of it."""
         if self.word_embeddings is None:
             raise RuntimeError("this fusion has no word embedding; pass word vectors to finish()")
         return self.finish(self.word_embeddings(ids_BL), start)
 
-    def finish(self, words_BLD: Tensor, start: int = 0) -> Tensor:
+    def finish(self, words_BLD: Tensor, start: int | Tensor = 0) -> Tensor:
         """Positions, type, norm and dropout on word vectors from wherever (``[B, L, hidden]``)."""
-        positions = torch.arange(start, start + words_BLD.shape[1], device=words_BLD.device)
+        positions = torch.arange(words_BLD.shape[1], device=words_BLD.device) + start
         total = words_BLD + self.token_type_embeddings.weight[0] + self.position_embeddings(positions)
         normed: Tensor = self.dropout(self.LayerNorm(total))
         return normed

@@ -14,6 +14,7 @@ from emo_models.networks.bert_fusion import (  # noqa: E402
     FORBIDDEN,
     BertFusion,
     BertFusionConfig,
+    FusionCache,
     LearnedSparseAttention,
     fusion_mask,
 )
@@ -160,6 +161,48 @@ def test_cache_rows_can_be_selected():
     scores = model.step(model.embeddings(ids[:, 1:3], 1), cache)
     again = model.step(model.embeddings(ids[[1, 0, 1], 1:3], 1), swapped)
     assert torch.allclose(again, scores[[1, 0, 1]], atol=1e-6)
+
+
+class ExportableStep(torch.nn.Module):
+    """One decode step as an engine runs it: tensors in, tensors out, nothing written in place outside."""
+
+    def __init__(self, fusion):
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, ids, context_k, context_v, bias, text_k, text_v, length):
+        text_k, text_v = ([part.clone() for part in group] for group in (text_k, text_v))
+        cache = FusionCache(list(context_k), list(context_v), bias, text_k, text_v, length.clone())
+        scores = self.fusion.step(self.fusion.embeddings(ids, cache.length), cache)
+        return scores, cache.text_k, cache.text_v, cache.length
+
+
+def test_one_exported_step_serves_all_positions():
+    model = small()
+    ids, features, tokens, valid = inputs()
+    context, _ = model.context(model.embed_visual(features), tokens, valid)
+    with torch.no_grad():
+        cache = model.prefill(context, valid, text_length=8)
+
+        def arguments(pair):
+            return (
+                pair,
+                cache.context_k,
+                cache.context_v,
+                cache.context_bias,
+                cache.text_k,
+                cache.text_v,
+                cache.length,
+            )
+
+        step = torch.export.export(ExportableStep(model), arguments(ids[:, :2])).module()
+        for t in range(5):
+            pair = ids[:, t : t + 2]
+            scores, text_k, _, length = step(*arguments(pair))
+            expected = model.step(model.embeddings(pair, t), cache)
+            assert (scores - expected).abs().max() < 1e-6
+            assert int(length) == int(cache.length) == t + 1
+            assert torch.allclose(text_k[-1], cache.text_k[-1], atol=1e-6)
 
 
 def test_learned_sparse_attention():

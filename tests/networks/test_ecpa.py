@@ -298,6 +298,14 @@ def test_clips_and_faces_of_the_wrong_kind_are_refused(tmp_path):
         toy(visual="clip", visual_preset="toy")
 
 
+def test_a_batch_without_any_face_has_features():
+    for source in ("au_trunk", "er_resnet", "ddamfn"):
+        model = toy(er_source=source)
+        features = model.face_features(torch.zeros(1, 4, 3, 64, 64), torch.zeros(1, 4, dtype=torch.bool))
+        assert features.au_nodes.shape == (1, 4, 27, 128)
+        assert not features.er.any()
+
+
 # -- text encoders -------------------------------------------------------------------------------------------------------
 
 TOWER = {"text_preset": "toy", "vocab_size": 256, "special_ids": (2, 3, 0, 256)}
@@ -417,6 +425,24 @@ def test_captions_carry_emotion_and_evidence(tmp_path):
     best = model.generate(clip, features, tokenizer, beams=4, max_length=10, length_penalty=0.0)
     single = model.generate(clip, features, tokenizer, max_length=10)
     assert all(b.generated.log_prob >= s.generated.log_prob - 1e-4 for b, s in zip(best, single, strict=True))
+
+
+def test_toy_learns_three_captions(tmp_path):
+    model = toy(dropout=0.0, freeze_visual=True, sentence_feature="mean").train()
+    clip, features, captions, emotion = batch(model, tmp_path)
+    total = model.total_loss()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=4e-3)
+    torch.manual_seed(0)
+    for _ in range(90):
+        out = model(clip, features, captions, emotion)
+        optimiser.zero_grad()
+        total(out.losses, out.sparsity, out.pairs, out.positive).backward()
+        optimiser.step()
+    tokenizer = CaptionTokenizer(word_piece(tmp_path), model.config)
+    results = model.eval().generate(clip, features, tokenizer)
+    assert [caption.text.replace(" .", ".") for caption in results] == [text.replace(" .", ".") for text in TEXTS]
+    assert max(results[0].emotion, key=results[0].emotion.get) == "happiness"
+    assert all(caption.generated.stopped for caption in results)
 
 
 def test_plain_transformer_predicts_the_next_word(tmp_path):

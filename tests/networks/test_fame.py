@@ -223,6 +223,23 @@ def test_first_loss_of_an_unloaded_model_is_refused():
             model.check_first_loss(loss)
 
 
+def test_training_lowers_the_loss_through_a_frozen_language_model():
+    model, tokenizer = toy(projector="mlp2x_gelu")
+    frozen = [parameter.clone() for parameter in model.llm.parameters()]
+    features = clip(model)
+    example = CauseExample(features, tokenizer(QUERY, len(features)), tokenizer.answer("aaaa"))
+    optimiser = torch.optim.AdamW([p for p in model.train().parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = model([example])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(torch.equal(a, b) for a, b in zip(frozen, model.llm.parameters(), strict=True))
+
+
 def test_any_causal_language_model_will_do():
     config = transformers.GPT2Config(vocab_size=300, n_embd=48, n_layer=1, n_head=2, n_positions=640)
     model = FAME(FameConfig.from_preset("toy"), transformers.GPT2LMHeadModel(config))

@@ -175,10 +175,8 @@ def _peaks(score_T: Tensor, used_T: Tensor) -> tuple[float, tuple[int, ...]]:
 
 
 def _log_probs(scores_BV: Tensor, limits: DecodeLimits) -> Tensor:
-    scores_BV = scores_BV.float()
-    if limits.banned:
-        scores_BV[:, list(limits.banned)] = -torch.inf
-    return scores_BV.log_softmax(1)
+    banned = torch.tensor(limits.banned, dtype=torch.int64, device=scores_BV.device)
+    return scores_BV.float().index_fill(1, banned, -torch.inf).log_softmax(1)
 
 
 def _finish(row: list[int], log_prob: float, stop: int) -> Generated:

@@ -102,12 +102,13 @@ class TowerText(nn.Module):
         return self
 
     def _run(self, ids_BL: Tensor) -> Tensor:
-        arguments: dict[str, Any] = {}
+        # Padding needs no mask: what stands behind a word does not reach it.
+        mask = torch.ones_like(ids_BL)
         if self.kind == "t5":
             size = ids_BL.shape[1]
-            mask = torch.full((size, size), FORBIDDEN, device=ids_BL.device, dtype=self.words.dtype).triu(1)
-            arguments["attention_mask"] = mask.expand(len(ids_BL), 1, -1, -1)
-        output = cast("Any", self.tower)(input_ids=ids_BL, **arguments)
+            causal = torch.full((size, size), FORBIDDEN, device=ids_BL.device, dtype=self.words.dtype).triu(1)
+            mask = causal.expand(len(ids_BL), 1, -1, -1)
+        output = cast("Any", self.tower)(input_ids=ids_BL, attention_mask=mask)
         return cast("Tensor", output.last_hidden_state)
 
 
