@@ -148,9 +148,13 @@ def uniform_frames(count: int, wanted: int) -> NDArray[np.int64]:
 
 
 def middle_frames(count: int, wanted: int) -> NDArray[np.int64]:
-    """Middles of ``wanted`` equal segments, as Video-ChatGPT: int64 [min(count, wanted)]; a short clip is taken whole."""
+    """Middles of ``wanted`` equal segments, as Video-ChatGPT: int64 [min(count, wanted)].
+
+    A clip of no more frames is taken whole; Video-ChatGPT would show one of its frames twice and another never.
+    """
     _require_frames(count, wanted)
-    wanted = min(count, wanted)
+    if count <= wanted:
+        return np.arange(count)
     borders = np.round(np.arange(wanted + 1) * ((count - 1) / wanted)).astype(np.int64)
     return (borders[:-1] + borders[1:]) // 2
 

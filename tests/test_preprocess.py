@@ -103,7 +103,8 @@ def test_uniform_frames_are_exact_for_every_length():
         # Segments of 9.9 frames: borders round(9.9 i) = 0 10 20 30 40 50 59 69 79 89 99.
         (100, 10, [5, 15, 25, 35, 45, 54, 64, 74, 84, 94]),
         (11, 5, [1, 3, 5, 7, 9]),
-        (3, 100, [0, 1, 1]),
+        (3, 100, [0, 1, 2]),
+        (10, 10, list(range(10))),
         (1, 100, [0]),
     ],
 )

@@ -137,3 +137,11 @@ LAYOUTS: Final[dict[str, Layout]] = {
         rename={r"^linear_1\.": "0.", r"^linear_2\.": "2."},
     ),
 }
+
+#: Published model → part of our network → layout of that part, for the models that fill more than one part.
+RELEASES: Final[dict[str, dict[str, str]]] = {
+    # into ecpa
+    "swinbert": {"visual.encoder": "swinbert_swin", "visual.fc": "swinbert_fc", "trans_encoder": "swinbert_fusion"},
+    # into fame; transformers loads the language model itself
+    "llava": {"clip": "llava_clip", "mm_projector": "llava_projector"},
+}

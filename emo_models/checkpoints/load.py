@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from emo_models.checkpoints.layouts import LAYOUTS, Layout
+from emo_models.checkpoints.layouts import LAYOUTS, RELEASES, Layout
 from emo_models.checkpoints.read import CheckpointError, read_checkpoint
 from emo_models.networks.base import Network
 
@@ -63,11 +63,21 @@ def load_checkpoint(network: nn.Module, path: str | Path, layout: str) -> LoadRe
     return load_parts(path, [(network, layout)])[0]
 
 
+def load_release(network: nn.Module, path: str | Path, release: str) -> tuple[LoadReport, ...]:
+    """Fill the parts of a network that a published model has, one of :data:`~emo_models.checkpoints.RELEASES`.
+
+    SwinBERT's file fills an ECPA's visual encoder, projection and fusion so. Raises as :func:`load_checkpoint`, and
+    ``KeyError`` for an unknown release.
+    """
+    if release not in RELEASES:
+        raise KeyError(f"unknown release {release!r}; choose one of: {', '.join(sorted(RELEASES))}")
+    return load_parts(path, [(network.get_submodule(part), layout) for part, layout in RELEASES[release].items()])
+
+
 def load_parts(path: str | Path, parts: Sequence[tuple[nn.Module, str]]) -> tuple[LoadReport, ...]:
     """Fill several networks, each by its layout, from one file that is read once: all of them or, on an error, none.
 
-    SwinBERT's file fills an ECPA so: its visual encoder by ``swinbert_swin``, ``fc`` by ``swinbert_fc``, its fusion by
-    ``swinbert_fusion``. Raises as :func:`load_checkpoint`.
+    Raises as :func:`load_checkpoint`.
     """
     wrappers = dict.fromkeys(wrapper for _, layout in parts for wrapper in _layout(layout).wrappers)
     state, kind = read_checkpoint(path, tuple(wrappers))

@@ -19,6 +19,7 @@ from emo_models.checkpoints import (  # noqa: E402
     NetworkCard,
     load_checkpoint,
     load_parts,
+    load_release,
     load_state,
     load_weights,
     read_card,
@@ -96,6 +97,39 @@ def test_swinbert_fills_three_networks_from_one_file(tmp_path):
     with pytest.raises(CheckpointError, match=r"1 unknown: learn_vid_att\.weight"):
         load_parts(file, [(fc, "swinbert_fc"), (without_mask, "swinbert_fusion")])
     assert torch.equal(fc.weight, before)
+
+
+def test_swinbert_into_ecpa(tmp_path):
+    ecpa = emo_models.create("ecpa", "toy")
+    v, c = ecpa.visual.encoder.config, ecpa.trans_encoder.config
+    visual = public.swin(v.embed_dim, v.depths, v.heads, v.window)
+    text = public.bert(c.hidden, c.layers, c.feed_forward, c.vocab_size, c.positions)
+    state = public.swinbert(visual, v.dim, text, c.hidden, image_width=c.visual_width)
+    torch.save(state, tmp_path / "model.bin")
+    prompts = {name: value.clone() for name, value in ecpa.er_prompting.state_dict().items()}
+    reports = load_release(ecpa, tmp_path / "model.bin", "swinbert")
+    assert [report.layout for report in reports] == ["swinbert_swin", "swinbert_fc", "swinbert_fusion"]
+    assert_filled(ecpa.visual.encoder, state, lambda key: f"swin.backbone.{key}")
+    assert_filled(ecpa.visual.fc, state, lambda key: f"fc.{key}")
+    assert_filled(ecpa.trans_encoder, state, lambda key: f"trans_encoder.{key}")
+    assert all(torch.equal(prompts[name], value) for name, value in ecpa.er_prompting.state_dict().items())
+    with pytest.raises(KeyError, match="unknown release 'ecpa'; choose one of: llava, swinbert"):
+        load_release(ecpa, tmp_path / "model.bin", "ecpa")
+
+
+def test_llava_into_fame(tmp_path):
+    fame = emo_models.create("fame", "toy", projector="mlp2x_gelu")
+    c = fame.clip.config
+    tower = public.clip_vision(c.image, c.patch, c.dim, c.layers, c.mlp)
+    state = public.prefixed("model.vision_tower.vision_model.", tower)
+    names = ("model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2")
+    state |= public.linear(names[0], c.dim, fame.width) | public.linear(names[1], fame.width, fame.width)
+    state |= {"model.language_model.embed_tokens.weight": public.tensor(9, fame.width)}
+    safetensors_torch.save_file(state, tmp_path / "model.safetensors")
+    load_release(fame, tmp_path / "model.safetensors", "llava")
+    assert_filled(fame.clip, tower, lambda key: key.removeprefix("vision_model."))
+    torch.testing.assert_close(fame.mm_projector[2].weight, state[f"{names[1]}.weight"])
+    assert not any(p.requires_grad for p in fame.clip.parameters())
 
 
 def test_bert_ties_the_decoder_and_starts_the_image_embedding_new():
