@@ -170,9 +170,9 @@ class ExportableStep(torch.nn.Module):
         super().__init__()
         self.fusion = fusion
 
-    def forward(self, ids, context_k, context_v, bias, text_k, text_v, length):
-        text_k, text_v = ([part.clone() for part in group] for group in (text_k, text_v))
-        cache = FusionCache(list(context_k), list(context_v), bias, text_k, text_v, length.clone())
+    def forward(self, ids, context, text, length):
+        text_k, text_v = ([part.clone() for part in group] for group in text)
+        cache = FusionCache(*context, text_k, text_v, length.clone())
         scores = self.fusion.step(self.fusion.embeddings(ids, cache.length), cache)
         return scores, cache.text_k, cache.text_v, cache.length
 
@@ -185,15 +185,8 @@ def test_one_exported_step_serves_all_positions():
         cache = model.prefill(context, valid, text_length=8)
 
         def arguments(pair):
-            return (
-                pair,
-                cache.context_k,
-                cache.context_v,
-                cache.context_bias,
-                cache.text_k,
-                cache.text_v,
-                cache.length,
-            )
+            context = cache.context_k, cache.context_v, cache.context_bias
+            return pair, context, (cache.text_k, cache.text_v), cache.length
 
         step = torch.export.export(ExportableStep(model), arguments(ids[:, :2])).module()
         for t in range(5):
