@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("transformers", reason="the towers of text and vision need transformers")
+pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
 
 import emo_models
 from benchmarks import networks

@@ -10,14 +10,8 @@ transformers = pytest.importorskip("transformers", reason="the towers of text an
 from toys import randomise  # noqa: E402
 
 import emo_models  # noqa: E402
-from emo_models.networks.bert_fusion import (  # noqa: E402
-    FORBIDDEN,
-    BertFusion,
-    BertFusionConfig,
-    FusionCache,
-    LearnedSparseAttention,
-    fusion_mask,
-)
+from emo_models.networks.bert_fusion import BertFusion, BertFusionConfig, FusionCache  # noqa: E402
+from emo_models.networks.fusion_mask import FORBIDDEN, LearnedSparseAttention, fusion_mask  # noqa: E402
 
 SMALL = {
     "vocab_size": 40,

@@ -17,6 +17,7 @@ from emo_models.networks.ecpa import EcpaConfig  # noqa: E402
 from emo_models.networks.ecpa.captions import CaptionTokenizer  # noqa: E402
 from emo_models.networks.ecpa.decode import greedy  # noqa: E402
 from emo_models.networks.ecpa.eca import NO_EMOTION  # noqa: E402
+from emo_models.networks.ecpa.tep import MaskedText  # noqa: E402
 from emo_models.networks.ecpa.vep import FaceFeatures  # noqa: E402
 
 TEXTS = ["a man smiles with a deep frown .", "the woman raised her eyebrows .", "a man looks sad"]
@@ -284,6 +285,47 @@ def test_swinbert_preset_equals_ecpa_with_all_prompts_invalid(tmp_path):
     assert (scores[0] - scores[1]).abs().max() < 1e-5
 
 
+def masking_of(position, mask_id):
+    """Masks one given position of every caption."""
+
+    def masking(ids, length, generator=None):
+        selected = torch.zeros_like(ids, dtype=torch.bool)
+        selected[:, position] = True
+        return MaskedText(torch.where(selected, mask_id, ids), selected)
+
+    return masking
+
+
+@pytest.mark.parametrize("text", ["bert", "clip", "t5", "gpt2"])
+def test_prediction_of_a_masked_word_does_not_know_it(tmp_path, text):
+    model = randomise(toy(text=text, **({} if text == "bert" else TOWER)), scale=0.1)
+    clip, features, captions, emotion = batch(model, tmp_path)
+    model.masking = masking_of(3, model.config.specials[3])
+    scores = []
+    for word in (50, 51):
+        captions.ids[:, 3] = word
+        out = model(clip, features, captions, emotion)
+        assert out.words.tolist() == [word] * 3
+        scores.append(out.scores)
+    assert (scores[0] - scores[1]).abs().max() < 1e-5
+    captions.ids[:, 2] = 52
+    assert (model(clip, features, captions, emotion).scores - scores[1]).abs().max() > 1e-3
+
+
+def test_masked_words_are_not_matched(tmp_path):
+    model = toy(pair_labels="lexicon", au_exclude=()).eval()
+    clip, features, captions, emotion = batch(model, tmp_path)
+    features.au_scores[...] = 0.01
+    features.au_scores[:, :, [2, 9, 0]] = 0.9  # as above: three lexicon pairs, AU 12 at positions 3 and 4 of clip 0
+    positive = []
+    for position in (1, 3, 4):
+        model.masking = masking_of(position, 4)
+        positive.append(model(clip, features, captions, emotion).positive)
+    assert positive[0] == 3
+    assert positive[1] < 3
+    assert positive[2] < 3
+
+
 def test_clips_and_faces_of_the_wrong_kind_are_refused(tmp_path):
     model = toy()
     clip, features, _, _ = batch(model, tmp_path)
@@ -334,6 +376,8 @@ def test_text_towers_are_causal_and_do_not_betray_the_masked_word(text):
     masked = ids.clone()
     masked[:, 6] = 256
     assert (model.embed_text(masked, ids)[:, :7] - model.embed_text(masked, other)[:, :7]).abs().max() < 1e-5
+    # As in generation, what follows a masked word has read the word itself.
+    assert (model.embed_text(masked, ids)[:, 7:] - before[:, 7:]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("text", ["clip", "t5", "gpt2"])

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
+pytest.importorskip("transformers", reason="the towers of text and vision need transformers")
 
 from emo_models.networks.ecpa.eca import (  # noqa: E402
     NO_EMOTION,

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("transformers", reason="tokenizers come from transformers")
+pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
 
 from toys import WORDS, byte_level, word_piece  # noqa: E402
 

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
+pytest.importorskip("transformers", reason="the towers of text and vision need transformers")
 
 from emo_models.labels import OPENGRAPHAU_MAIN  # noqa: E402
 from emo_models.networks.ecpa.decode import DecodeLimits, beam_search, explain, greedy  # noqa: E402

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("transformers", reason="the towers of text and vision need transformers")
+pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
 
 from emo_models.labels import OPENGRAPHAU_MAIN  # noqa: E402
 from emo_models.networks.ecpa.tep import ClassBranch, WordMasking  # noqa: E402

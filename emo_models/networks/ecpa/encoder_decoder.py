@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emo_models.networks.bert_fusion import (
-    FORBIDDEN,
     BertAttention,
     BertEmbeddings,
     BertEncoder,
@@ -26,6 +25,7 @@ from emo_models.networks.bert_fusion import (
     KeysValues,
     init_bert,
 )
+from emo_models.networks.fusion_mask import FORBIDDEN
 
 
 class DecoderLayer(nn.Module):

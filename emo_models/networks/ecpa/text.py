@@ -30,8 +30,8 @@ from transformers import (
     T5EncoderModel,
 )
 
-from emo_models.networks.bert_fusion import FORBIDDEN
 from emo_models.networks.ecpa.config import EcpaConfig
+from emo_models.networks.fusion_mask import FORBIDDEN
 
 #: Sizes of Table I: width, layers, heads, positions.
 PAPER_SIZES: Final = {"clip": (512, 12, 8, 77), "t5": (1024, 24, 16, 512), "gpt2": (768, 12, 12, 1024)}
