@@ -6,11 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 transformers = pytest.importorskip("transformers", reason="the towers of text and vision need transformers")
+pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
 
 from toys import randomise  # noqa: E402
 
 import emo_models  # noqa: E402
 from emo_models.networks.bert_fusion import BertFusion, BertFusionConfig, FusionCache  # noqa: E402
+from emo_models.networks.ecpa.pretrained import load_bert  # noqa: E402
 from emo_models.networks.fusion_mask import FORBIDDEN, LearnedSparseAttention, fusion_mask  # noqa: E402
 
 SMALL = {
@@ -217,6 +219,20 @@ def test_paper_size_is_bert_base_with_an_untied_head():
     assert count - image == sum(p.numel() for p in theirs.parameters()) - copies
     assert ours.cls.predictions.decoder.weight is not ours.bert.embeddings.word_embeddings.weight
     assert (len(ours.bert.encoder.layer), ours.config.heads, ours.config.hidden) == (12, 12, 768)
+
+
+def test_a_folder_with_a_bert_can_be_loaded(tmp_path):
+    ours, theirs = small(), hugging_face()
+    theirs.save_pretrained(tmp_path / "bert")
+    image = ours.bert.img_embedding.weight.clone()
+    report = load_bert(ours, tmp_path / "bert")
+    assert "bert.img_embedding.weight" in report.absent
+    assert torch.equal(ours.bert.img_embedding.weight, image)
+    ids, length = inputs()[0], torch.tensor([7, 7])
+    expected = theirs.bert(input_ids=ids).last_hidden_state[:, 0]
+    assert (ours.encode_caption(ours.embeddings(ids), length) - expected).abs().max() < 1e-5
+    with pytest.raises(OSError, match=r"nothing to load at .*nowhere.*model.safetensors.*Copy the files into a folder"):
+        load_bert(ours, tmp_path / "nowhere")
 
 
 def test_heads_must_divide_the_width():

@@ -17,6 +17,7 @@ from emo_models.networks.ecpa import EcpaConfig  # noqa: E402
 from emo_models.networks.ecpa.captions import CaptionTokenizer  # noqa: E402
 from emo_models.networks.ecpa.decode import greedy  # noqa: E402
 from emo_models.networks.ecpa.eca import NO_EMOTION  # noqa: E402
+from emo_models.networks.ecpa.pretrained import load_tower  # noqa: E402
 from emo_models.networks.ecpa.tep import MaskedText  # noqa: E402
 from emo_models.networks.ecpa.vep import FaceFeatures  # noqa: E402
 
@@ -385,13 +386,13 @@ def test_text_tower_loads_a_folder_and_refuses_others(tmp_path, text):
     source, target = (toy(text=text, **TOWER) for _ in range(2))
     randomise(source.text_tower.tower)
     source.text_tower.tower.save_pretrained(tmp_path / "tower")
-    target.text_tower.load(tmp_path / "tower")
+    load_tower(target.text_tower, tmp_path / "tower")
     ids = torch.randint(5, 200, (1, 6))
     assert torch.equal(source.text_tower.eval()._run(ids), target.text_tower.eval()._run(ids))
     with pytest.raises(ValueError, match=r"is another .* than this network's"):
-        toy(text=text, **{**TOWER, "vocab_size": 200}).text_tower.load(tmp_path / "tower")
+        load_tower(toy(text=text, **{**TOWER, "vocab_size": 200}).text_tower, tmp_path / "tower")
     with pytest.raises(OSError, match="Copy the files into a folder"):
-        target.text_tower.load(tmp_path / "nowhere")
+        load_tower(target.text_tower, tmp_path / "nowhere")
 
 
 # -- generation ----------------------------------------------------------------------------------------------------------
@@ -502,8 +503,10 @@ def test_plain_transformer_predicts_the_next_word(tmp_path):
     assert model.eval().generate(clip, None, tokenizer, beams=2, max_length=5)[0].emotion == {}
 
 
-def test_limits_are_respected():
+def test_limits_are_respected(tmp_path):
     model = toy()
+    with pytest.raises(RuntimeError, match=r"call eval\(\) before generate"):
+        model.train().generate(*batch(model, tmp_path)[:2], CaptionTokenizer(word_piece(tmp_path), model.config))
     assert model.limits().max_length == 24
     assert set(model.limits(5).banned) == {2, 0, 4}
     with pytest.raises(ValueError, match="max_length is 25, but the network was made for text_length=24"):

@@ -11,8 +11,9 @@ pytest.importorskip("scipy", reason="the Hungarian method is scipy's")
 from toys import WORDS, byte_level, word_piece  # noqa: E402
 
 from emo_models.labels import OPENGRAPHAU_MAIN  # noqa: E402
-from emo_models.networks.ecpa.captions import AuLexicon, CaptionTokenizer, load_tokenizer  # noqa: E402
+from emo_models.networks.ecpa.captions import AuLexicon, CaptionTokenizer  # noqa: E402
 from emo_models.networks.ecpa.config import EcpaConfig  # noqa: E402
+from emo_models.networks.ecpa.pretrained import load_tokenizer  # noqa: E402
 
 TOY = EcpaConfig.from_preset("toy")
 
@@ -108,7 +109,7 @@ def test_tokenizer_must_fit_the_network(tmp_path):
 
 
 def test_missing_tokenizer_names_the_next_step(tmp_path):
-    with pytest.raises(OSError, match=r"no tokenizer at .*vocab.txt.*pass its path"):
+    with pytest.raises(OSError, match=r"nothing to load at .*tokenizer.json.*pass its path"):
         load_tokenizer(tmp_path / "nowhere")
     word_piece(tmp_path).save_pretrained(tmp_path / "saved")
     assert len(load_tokenizer(tmp_path / "saved")) == len(WORDS)

@@ -158,6 +158,9 @@ def test_learned_emotion_tokens_are_new_tokens():
     prompt = tokenizer(QUERY, 4)
     learned = [token - model.words for token in prompt.ids if token >= model.words + 3]
     assert [model.token_names[index] for index in learned] == ["<emo_surprise>", "<emo_neutral>"]
+    stranger = CauseQuery((), QUERY.target, "joy", (FaceExpression("Ross", "joy", 0.5),))
+    with pytest.raises(ValueError, match=r"no learned token for emotion 'joy'; there are <emo_angry>"):
+        tokenizer(stranger, 4)
 
 
 def test_tokenizer_must_fit_the_language_model():

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 import yaml
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from emo_models.labels import OPENGRAPHAU_MAIN
 from emo_models.networks.ecpa.config import EcpaConfig
@@ -167,21 +166,6 @@ def owners(spans: Sequence[tuple[int, int]], words: Sequence[tuple[int, int]]) -
         next((number for number, (a, b) in enumerate(words) if start < b and a < end and start < end), -1)
         for start, end in spans
     ]
-
-
-def load_tokenizer(source: str | Path = "bert-base-uncased") -> PreTrainedTokenizerFast:
-    """A tokenizer from a local folder, or by its name on the model hub.
-
-    Raises ``OSError`` with the next step when it is in neither.
-    """
-    try:
-        tokenizer = cast("PreTrainedTokenizerFast", AutoTokenizer.from_pretrained(str(source), use_fast=True))
-    except (OSError, ValueError) as error:
-        raise OSError(
-            f"no tokenizer at {source!s}: expected a folder with tokenizer.json or vocab.txt, or a name that the model "
-            "hub can be asked for. Copy the tokenizer's files into a folder and pass its path"
-        ) from error
-    return tokenizer
 
 
 @cache

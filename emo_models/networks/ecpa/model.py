@@ -89,9 +89,9 @@ class ECPA(Network):
     L (15, 16)      scalar                                            :class:`.losses.TotalLoss`
     ==============  ================================================  =======================================
 
-    Public weights go into the parts, by :func:`emo_models.checkpoints.load_checkpoint`: SwinBERT's into
-    ``visual.encoder``, ``visual.fc`` and ``trans_encoder``, OpenGraphAU's into ``au_net``; those of a text tower by
-    ``text_tower.load``. ``er_net`` and ``au_net`` are frozen. All else trains, except what ``freeze_visual`` and ``freeze_text`` exclude.
+    SwinBERT's weights: ``load_release(ecpa, file, "swinbert")`` of :mod:`emo_models.checkpoints`; OpenGraphAU's:
+    ``load_checkpoint(ecpa.au_net, file, "opengraphau")``; those of the text encoders: :mod:`.pretrained`.
+    ``er_net`` and ``au_net`` are frozen. All else trains, except what ``freeze_visual`` and ``freeze_text`` exclude.
     """
 
     config_class = EcpaConfig
@@ -168,6 +168,8 @@ class ECPA(Network):
         max_length: int | None = None, length_penalty: float = 1.0,
     ) -> list[CaptionResult]:  # fmt: skip
         """A caption for each clip, with the evidence of its words. ``max_length`` (default L) counts all tokens."""
+        if self.training:
+            raise RuntimeError("dropout would change the captions; call eval() before generate()")
         context = self.context(clip, features)
         limits = self.limits(max_length)
         stepper, batch = self.stepper(context), len(clip)

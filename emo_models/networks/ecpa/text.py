@@ -15,7 +15,6 @@ BERT needs none of this: its embedding layer, F_T, is the fusion's own ("shared 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
@@ -59,26 +58,6 @@ class TowerText(nn.Module):
     def words(self) -> Tensor:
         """Word embeddings ``[V, width]`` of the tower."""
         return cast("Tensor", cast("Any", self.tower).get_input_embeddings().weight)
-
-    def load(self, source: str | Path) -> None:
-        """Take the tower's weights from a local folder or, by name, from the model hub.
-
-        Raises ``OSError`` with the next step when it is in neither, ``ValueError`` when its sizes are others.
-        """
-        try:
-            loaded = type(self.tower).from_pretrained(str(source), use_safetensors=True)
-        except OSError as error:
-            raise OSError(
-                f"no {type(self.tower).__name__} at {source!s}: expected a folder with config.json and "
-                "model.safetensors, or a name that the model hub can be asked for. Copy the files into a folder and "
-                "pass its path"
-            ) from error
-        found = {name: tuple(value.shape) for name, value in loaded.state_dict().items()}
-        wanted = {name: tuple(value.shape) for name, value in self.tower.state_dict().items()}
-        wrong = [f"{n}: {found.get(n)} for {wanted.get(n)}" for n in found | wanted if found.get(n) != wanted.get(n)]
-        if wrong:
-            raise ValueError(f"{source!s} is another {self.kind} than this network's, {len(wrong)} tensors: {wrong[0]}")
-        self.tower.load_state_dict(loaded.state_dict())
 
     def forward(self, ids_BL: Tensor, original_BL: Tensor | None = None) -> Tensor:
         """``original``: the ids before masking, for the masked positions; without them the padding is read there."""

@@ -113,7 +113,7 @@ class PromptTokenizer:
             raise ValueError(f"the tokenizer has {known} words, the language model {words}; take a pair that fits")
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token, so an answer could never end; set eos_token")
-        self.learned_emotions = any(token.startswith("<emo_") for token in new_tokens)
+        self._emotions = {token for token in new_tokens if token.startswith("<emo_")}
         self.tokenizer = tokenizer
         self.stop = int(tokenizer.eos_token_id)
         reserved = [*tokenizer.all_special_tokens, *new_tokens]
@@ -132,7 +132,7 @@ class PromptTokenizer:
         clean = self._clean(query)
         for dropped in range(len(clean.history) + 1):
             shorter = CauseQuery(clean.history[dropped:], clean.target, clean.emotion, clean.faces, clean.instruction)
-            ids = self._encode(render(shorter, visual_tokens, learned_emotions=self.learned_emotions), special=True)
+            ids = self._encode(render(shorter, visual_tokens, learned_emotions=bool(self._emotions)), special=True)
             if len(ids) <= max_length:
                 return EncodedPrompt(ids, ids.index(self._start), dropped)
         raise ValueError(
@@ -159,6 +159,11 @@ class PromptTokenizer:
         def safe(text: str) -> str:
             return self._reserved.sub(lambda hit: hit.group().strip("<>[]|/"), text)
 
+        for face in query.faces:
+            if self._emotions and f"<emo_{face.label}>" not in self._emotions:
+                raise ValueError(
+                    f"no learned token for emotion {face.label!r}; there are {', '.join(sorted(self._emotions))}"
+                )
         history = tuple(Utterance(safe(line.speaker), safe(line.text)) for line in query.history)
         target = Utterance(safe(query.target.speaker), safe(query.target.text))
         faces = tuple(FaceExpression(safe(f.name), f.label, f.confidence) for f in query.faces)
