@@ -255,8 +255,8 @@ class BertFusion(Network):
     """The multimodal Transformer ``Trans`` of Eq. 13 with the masked-language head of Eq. 14.
 
     Input of :meth:`forward`: ids ``[B, L]``, visual features ``[B, M, visual_width]``, prompt tokens ``[B, P, hidden]``
-    with their validity ``[B, P]``. Output: word scores ``[B, L, V]``. Text and visual rows are those of SwinBERT exactly
-    when there is no valid prompt.
+    with their validity ``[B, P]``. Output: word scores ``[B, L, V]``. Text and visual rows are those of SwinBERT
+    exactly when there is no valid prompt.
     """
 
     config_class = BertFusionConfig

@@ -30,8 +30,9 @@ _TOY: Final = {
 class EcpaConfig(NetworkConfig):
     """Everything that :class:`~emo_models.networks.ecpa.model.ECPA` can be told.
 
-    Visual encoder (F_V): ``visual`` and its ``visual_preset``, empty for Video Swin Base or CLIP ViT-L/14; ``frames`` T; ``image_size`` px; ``visual_width``: width
-    between ``fc`` and the image embedding. ``freeze_visual``, ``freeze_text``: the lower half of Table VII.
+    Visual encoder (F_V): ``visual`` and its ``visual_preset``, empty for Video Swin Base or CLIP ViT-L/14; ``frames``
+    T; ``image_size`` px; ``visual_width``: width between ``fc`` and the image embedding. ``freeze_visual``,
+    ``freeze_text``: the lower half of Table VII.
 
     Text encoder (F_T): ``text`` and, except for BERT, whose embedding layer the fusion holds, its ``text_preset``;
     ``text_length`` L. ``vocab_size`` 0 and empty ``special_ids`` mean those of the published tokenizer.
@@ -40,11 +41,12 @@ class EcpaConfig(NetworkConfig):
     ``learned_sparse``: SwinBERT's learned mask.
 
     Prompts: ``er_prompt``, ``au_prompt`` (VEP, Eq. 4 and 5), ``class_prompt`` (TEP, Eq. 6). ``er_source``: which frozen
-    network yields the ER features (``au_trunk``: at no further cost, by the shared features of the AU network); ``top_k``: K; ``au_pool``: K units of the clip, or of each of ``au_frames`` frames;
-    ``au_exclude``: FACS numbers that are never selected (11, for the published weights confuse it with 12);
-    ``au_identity``: adds a learned embedding of the unit. ``class_token_grad``: lets the captioning loss reach the
-    classifier through the class token. ``text_dropout``: share of training captions hidden from the classifier;
-    ``sentence_feature``: h_t is the [CLS] row of a second run of the fusion, or the mean of F_T.
+    network yields the ER features (``au_trunk``: at no further cost, by the shared features of the AU network);
+    ``top_k``: K; ``au_pool``: K units of the clip, or of each of ``au_frames`` frames; ``au_exclude``: FACS numbers
+    that are never selected (11, for the published weights confuse it with 12); ``au_identity``: adds a learned
+    embedding of the unit. ``class_token_grad``: lets the captioning loss reach the classifier through the class token.
+    ``text_dropout``: share of training captions hidden from the classifier; ``sentence_feature``: h_t is the [CLS] row
+    of a second run of the fusion, or the mean of F_T.
 
     Alignment: ``pair_labels`` of Eq. 11 (``self`` is the paper's letter), ``match_threshold`` T_C, ``margin`` m.
     ``loss_mode``: ``dwa`` is Eq. 15-16, ``fixed`` (ER 0, AU 0.6, MLM 1) and ``mlm_only`` what the released script does.

@@ -61,8 +61,8 @@ class Generated:
 class AuEvidence:
     """What the network saw behind ``text[start:end]``: the action unit whose prompt is nearest to the word.
 
-    ``au``: FACS number; ``similarity``: cosine of a_k and the word; ``intensity``: highest score of the unit in the clip,
-    in [0, 1]; ``peak_frames``: indices of the frames that show it most, strongest first.
+    ``au``: FACS number; ``similarity``: cosine of a_k and the word; ``intensity``: highest score of the unit in the
+    clip, in [0, 1]; ``peak_frames``: indices of the frames that show it most, strongest first.
     """
 
     word: str
@@ -153,7 +153,8 @@ def explain(
 ) -> tuple[AuEvidence, ...]:
     """For each content word the nearest valid AU prompt, ``argmax_k cos(a_k, t_word)``; no prompt, no evidence.
 
-    ``words``: spans in ``text``; ``t``: their vectors ``[N, hidden]``; ``scores``: s_t ``[T, 27]``; ``row``: of the batch.
+    ``words``: spans in ``text``; ``t``: their vectors ``[N, hidden]``; ``scores``: s_t ``[T, 27]``; ``row``: of the
+    batch.
     """
     valid = prompts.valid[row].nonzero()[:, 0]
     if not len(valid) or not len(words):

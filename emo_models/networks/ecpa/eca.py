@@ -76,8 +76,8 @@ class AuWordLoss:
 
     Eq. 11 labels a pair positive by its own similarity, ``d_k > T_C``. From random prompts no pair ever is, and Eq. 12
     drives all of them to 0. So a pair is positive, too, when the word belongs to a phrase of that unit in the lexicon,
-    ``G_kj = 1``, and such pairs come first in the assignment. ``labels``: ``self`` (the paper's letter), ``lexicon``, or
-    ``lexicon+self``.
+    ``G_kj = 1``, and such pairs come first in the assignment. ``labels``: ``self`` (the paper's letter), ``lexicon``,
+    or ``lexicon+self``.
     """
 
     def __init__(self, labels: str = "lexicon+self", threshold: float = 0.3, margin: float = 0.5) -> None:

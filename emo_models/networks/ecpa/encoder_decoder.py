@@ -55,7 +55,7 @@ class DecoderLayer(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """Same methods as :class:`~emo_models.networks.bert_fusion.BertFusion`; row i scores word i + 1, without a [MASK]."""
+    """Methods of :class:`~emo_models.networks.bert_fusion.BertFusion`; row i scores word i + 1, without a [MASK]."""
 
     fills_mask = False
 

@@ -283,7 +283,7 @@ class ECPA(Network):
         return BertFusion(fusion) if c.fusion == "bert" else EncoderDecoder(fusion)
 
     def _face_networks(self) -> tuple[ERResNet | DDAMFN | None, ANFL | None, int]:
-        """Networks of the ER and AU level, both frozen, and the width of the ER features. Without prompts there is none."""
+        """Networks of the ER and AU level, both frozen, and the width of the ER features; none without prompts."""
         c = self.config
         if not (c.er_prompt or c.au_prompt):
             return None, None, 0
@@ -344,6 +344,6 @@ class FusionStepper:
 def _need(features: FaceFeatures | None) -> FaceFeatures:
     if features is None:
         raise ValueError(
-            "this network has face prompts: pass face_features(faces, valid), with valid all false where no face was found"
+            "this network has face prompts: pass face_features(faces, valid), with valid false where no face was found"
         )
     return features

@@ -24,7 +24,8 @@ def load_tokenizer(source: str | Path = "bert-base-uncased") -> PreTrainedTokeni
 def load_bert(fusion: BertFusion, source: str | Path = "bert-base-uncased") -> LoadReport:
     """Start the fusion from a BERT; its image embedding stays as it is.
 
-    Raises ``OSError`` with the next step when there is none at ``source``, ``CheckpointError`` when its sizes are others.
+    Raises ``OSError`` with the next step when there is none at ``source``, ``CheckpointError`` when its sizes are
+    others.
     """
     load = BertForMaskedLM.from_pretrained
     theirs = _read(lambda: load(str(source), use_safetensors=True), source, "model.safetensors")

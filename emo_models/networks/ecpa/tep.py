@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclass
 class ClassOutput:
-    """``z [B, C]``: scores of Eq. 8; ``p_vis [B, C]``: probabilities without text; ``q [B, 1, hidden]``: class token."""
+    """Scores of Eq. 8 ``z [B, C]``, probabilities without text ``p_vis [B, C]``, class token ``q [B, 1, hidden]``."""
 
     z: Tensor
     p_vis: Tensor
@@ -26,9 +26,9 @@ class ClassBranch(nn.Module):
     """Sentence-level prompting and the classifier that Eq. 8 needs: ``z = W2 GELU(W1 [P_ER ; h])``.
 
     ``h`` is the caption's feature h_t, replaced by the learned ``h_null`` for a share ``text_dropout`` of the training
-    captions and always at inference. ``q = sum_k p_vis_k E_k`` where ``p_vis`` uses ``h_null`` and ``E [C, hidden]`` are
-    the learned tokens [CLASS-k]. Without ``class_token_grad`` p_vis is a constant to the captioning loss, which then
-    trains E but not the classifier.
+    captions and always at inference. ``q = sum_k p_vis_k E_k`` where ``p_vis`` uses ``h_null`` and ``E [C, hidden]``
+    are the learned tokens [CLASS-k]. Without ``class_token_grad`` p_vis is a constant to the captioning loss, which
+    then trains E but not the classifier.
     """
 
     def __init__(self, classes: int, hidden: int, *, text_dropout: float = 0.5, class_token_grad: bool = False) -> None:

@@ -68,9 +68,9 @@ class AuLevelPrompting(nn.Module):
     """Eq. 5: the K units with the highest confidence, as tokens ``a_k = LN(W f_k + b)``; ``-> [B, K, hidden]``.
 
     ``f_k = sum_t s_tk n_tk / (sum_t s_tk + 1e-6)``. With ``au_pool="clip"`` the sums run over the valid frames and the
-    units are ranked by their mean score; with ``per_frame`` each of ``frames`` evenly spaced valid frames gives K of its
-    own. Only the 27 main units are eligible, without those in ``exclude`` (FACS numbers). Tokens without a valid frame are
-    marked invalid, so that nothing attends to them.
+    units are ranked by their mean score; with ``per_frame`` each of ``frames`` evenly spaced valid frames gives K of
+    its own. Only the 27 main units are eligible, without those in ``exclude`` (FACS numbers). Tokens without a valid
+    frame are marked invalid, so that nothing attends to them.
     """
 
     eligible: Tensor

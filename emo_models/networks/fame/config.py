@@ -17,10 +17,12 @@ class FameConfig(NetworkConfig):
     ``clip``: preset of the CLIP tower; ``frames``: T, most frames of a clip; ``pad_to_frames``: rows of zeros where a
     clip has fewer, as Video-ChatGPT; ``projector``: ``linear`` (the paper) or ``mlp2x_gelu`` (LLaVA 1.5).
 
-    ``emotion_tokens``: E_cls as ``words``, or as ``learned`` tokens trained with g, one for each class of ``vocabulary``.
+    ``emotion_tokens``: E_cls as ``words``, or as ``learned`` tokens trained with g, one for each class of
+    ``vocabulary``.
 
-    The language model is a LLaMA of ``width``, ``layers``, ``heads`` (``kv_heads`` of keys), ``feed_forward``, ``words``
-    and ``positions``, unless another is handed over. ``max_length``: tokens of a prompt; ``max_new_tokens``: of an answer.
+    The language model is a LLaMA of ``width``, ``layers``, ``heads`` (``kv_heads`` of keys), ``feed_forward``,
+    ``words`` and ``positions``, unless another is handed over. ``max_length``: tokens of a prompt; ``max_new_tokens``:
+    of an answer.
     """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -56,6 +58,6 @@ class FameConfig(NetworkConfig):
         self._require("vocabulary", tuple(VOCABULARIES))
         if self.max_length + self.max_new_tokens > self.positions:
             raise ValueError(
-                f"FameConfig: a prompt of {self.max_length} and an answer of {self.max_new_tokens} tokens do not fit into "
-                f"{self.positions} positions; lower max_length"
+                f"FameConfig: a prompt of {self.max_length} and an answer of {self.max_new_tokens} tokens do not fit "
+                f"into {self.positions} positions; lower max_length"
             )

@@ -58,8 +58,8 @@ class PrefixCache:
 class Explanation:
     """An answer while it is written: iterate for the pieces of its text, as they come.
 
-    Afterwards, or in between: ``text``, ``ids`` of the answer, and ``finish``: ``stop`` (the end token came), ``limit``,
-    ``cancelled``, or ``running``.
+    Afterwards, or in between: ``text``, ``ids`` of the answer, and ``finish``: ``stop`` (the end token came),
+    ``limit``, ``cancelled``, or ``running``.
     """
 
     def __init__(

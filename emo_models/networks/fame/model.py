@@ -48,8 +48,8 @@ class FAME(Network):
     ==================  =====================  =========================================
 
     Public weights: the language model's by ``transformers``, handed over as ``llm``; those of CLIP and g by
-    :func:`emo_models.checkpoints.load_checkpoint` into ``clip`` and ``mm_projector``; :meth:`load_token_rows`. Faces are
-    recognised by :class:`~emo_models.networks.ddamfn.DDAMFN` outside. CLIP and the language model are frozen;
+    ``load_release(fame, file, "llava")`` of :mod:`emo_models.checkpoints`, rows of tokens by :meth:`load_token_rows`.
+    Faces are recognised by :class:`~emo_models.networks.ddamfn.DDAMFN` outside. CLIP and the language model are frozen;
     g trains, and the rows of the new tokens: those of the video and, where they are learned, of the emotions.
     """
 
@@ -165,8 +165,8 @@ class FAME(Network):
     ) -> Explanation:  # fmt: skip
         """Write the cause word by word: iterate over the result. ``features``: R ``[T + N, D]``.
 
-        Greedy. Ends at the stop token, after ``max_new_tokens`` (default: the config's), or once ``cancelled()`` is true,
-        which is asked before each word. ``cache``: keeps instruction and history of this prompt for the next one.
+        Greedy. Ends at the stop token, after ``max_new_tokens`` (default: the config's), or once ``cancelled()`` is
+        true, which is asked before each word. ``cache``: keeps instruction and history of this prompt for the next one.
         """
         limit = self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
         ask = cancelled or (lambda: False)

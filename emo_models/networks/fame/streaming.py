@@ -52,7 +52,7 @@ class FrameClock:
 
 @dataclass(frozen=True)
 class VideoSnapshot:
-    """The clip up to a moment: ``rows`` R_t ``[n, D]``, ``patches`` R_s ``[N, D]``, ``frames``: numbers of the n frames."""
+    """The clip up to a moment: ``rows`` R_t ``[n, D]``, ``patches`` R_s ``[N, D]``, ``frames``: their n numbers."""
 
     rows: Tensor
     patches: Tensor
@@ -76,7 +76,7 @@ class _Level:
 
 
 class DyadicVideo:
-    """Running sums of Eq. 2 and rows of Eq. 1. Memory: T rows, and one ``[N, D]`` sum for each of about log2(n/T) levels.
+    """Running sums of Eq. 2 and rows of Eq. 1, in T rows and one ``[N, D]`` sum for each of about log2(n/T) levels.
 
     Speech reaches the network after it was spoken: :meth:`snapshot` keeps the state at the end of an utterance under
     its key. At most ``snapshots`` are kept; the oldest goes first and is counted in ``dropped_snapshots``.
