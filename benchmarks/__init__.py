@@ -1,0 +1,1 @@
+"""Measures what the package costs; run with ``make bench`` or ``python -m benchmarks``."""

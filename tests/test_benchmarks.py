@@ -1,0 +1,89 @@
+"""The benchmarks run and count right, on clips of a moment. No figure of time is judged here."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import clips, graph, naive, report, stages
+from benchmarks.graph import GraphRun
+from benchmarks.stages import StagesRun
+from emo_models import weights
+from emo_models.fetch import pull
+
+SECONDS, FRAMES = 2.0, 60
+GOOD = GraphRun(offered=600, processed=600, faces=1.0, cpu_ms=11.0, latency_ms=(15.0, 40.0, 60.0), torch=False)
+FIGURES = report.Figures(
+    naive_ms=30.0,
+    stages=StagesRun(10.0, {"face": 8.0, "emotion": 1.0, "action_unit": 1.0}, 1.0),
+    faces={count: StagesRun(4.0 + 6.0 * count, {}, float(count)) for count in range(1, 7)},
+    source_ms=2.0,
+    graph=GOOD,
+    graph_inside=replace(GOOD, cpu_ms=12.5),
+    graph_six=GOOD,
+    torch=False,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _weights() -> None:
+    for name in weights.profiles()["start"]:
+        pull(name)
+
+
+def missed(figures: report.Figures) -> list[str]:
+    return [goal.name for goal in report.goals(figures) if not goal.met]
+
+
+def test_the_loop_and_the_stages_see_the_people_of_the_clip(tmp_path: Path) -> None:
+    frames = clips.read(clips.write_six_faces(tmp_path / "six.mp4", seconds=0.2))
+    assert [frame.image.shape for frame in frames] == [(clips.HEIGHT, clips.WIDTH, 3)] * 6
+    for count in (1, clips.MOST_FACES):
+        people = clips.with_faces(frames, count)
+        run = stages.measure(people, {})
+        assert run.faces == count
+        assert sum(run.stage_ms.values()) <= run.cpu_ms
+        assert len(naive.NaiveLoop()(people[0].image)) == count
+    assert naive.measure(frames[:2]) > 0
+
+
+def test_a_run_through_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "SETTLE_FRAMES", 3)
+    clip = clips.write_one_face(tmp_path / "one.mp4", SECONDS)
+    assert stages.measure_source(clip) > 0
+    run = graph.measure(clip, FRAMES, inside=False)
+    assert run.offered == FRAMES
+    assert 3 < run.processed <= run.offered
+    assert run.faces == 1
+    assert run.cpu_ms > 0
+    assert run.latency_ms[0] > 0
+    assert not run.torch
+
+
+def test_goals_and_report(tmp_path: Path) -> None:
+    assert missed(FIGURES) == []
+    assert FIGURES.overhead == pytest.approx(0.1)
+    assert FIGURES.inside_ms == pytest.approx(10.5)
+    assert FIGURES.face_ms == pytest.approx(6.0)
+    facts = report.conditions("pyav", 0.1, "start")
+    report.write(tmp_path, FIGURES, facts)
+    page = (tmp_path / "report.md").read_text()
+    assert "| condition | idle (load average 0.10 at the start) |" in page
+    assert "MISSED" not in page
+    assert json.loads((tmp_path / "report.json").read_text())["derived"]["face_ms"] == pytest.approx(6.0)
+
+
+def test_a_missed_goal_is_said(tmp_path: Path) -> None:
+    lost = replace(FIGURES, graph=replace(GOOD, processed=599))
+    assert missed(lost) == ["frames processed of frames offered"]
+    assert "| all | 599 of 600 | MISSED |" in report.markdown(lost, {})
+    assert missed(replace(FIGURES, graph=replace(GOOD, cpu_ms=math.nan))) == [
+        "overhead of the graph over the bare stages"
+    ]
+    assert missed(replace(FIGURES, graph=replace(GOOD, cpu_ms=11.6)))
+    assert missed(replace(FIGURES, graph=replace(GOOD, latency_ms=(1.0, 51.0, 60.0))))
+    assert missed(replace(FIGURES, graph=replace(GOOD, torch=True))) == ["torch stays unimported"]
