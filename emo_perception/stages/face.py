@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +34,14 @@ FOREHEAD, CHIN, NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT = 10, 152, 1, 61, 291
 EYE_RIGHT_OUTER, EYE_RIGHT_INNER, EYE_LEFT_INNER, EYE_LEFT_OUTER = 33, 133, 362, 263
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """One face found by the mesh network: ``points`` float32 [478, 3] px, ``presence`` in [0, 1]."""
 
     points: Float
     presence: float
 
-    @property
+    @cached_property
     def box_xywh(self) -> Box:
         """The smallest upright box around the points."""
         low, high = self.points[:, :2].min(0), self.points[:, :2].max(0)
