@@ -220,7 +220,7 @@ def check_make(arguments: list[str]) -> None:
     targets = re.findall(r"^([a-z]+):.*## ", text(ROOT / "Makefile"), re.MULTILINE)
     for argument in arguments:
         variable, assigned, _ = argument.partition("=")
-        assert (variable in ("SOURCE", "OUT", "PYTHON")) if assigned else (argument in targets), argument
+        assert (variable in ("SOURCE", "OUT", "PYTHON", "TORCH_ARGS")) if assigned else (argument in targets), argument
 
 
 def check_launch(arguments: list[str]) -> None:
