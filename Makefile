@@ -108,6 +108,8 @@ demo: setup ## run the graph on a video: make demo [SOURCE=/dev/video0|file|pict
 	@$(BIN)/emo demo --out "$$OUT" $${SOURCE:+--source "$$SOURCE"}
 
 bench: setup ## measure speed: stages alone, through ROS, and a naive loop
+	@if $(BIN)/python -c 'import torch, transformers' 2>/dev/null; then $(BIN)/python -m benchmarks.networks --out benchmarks/out; \
+	else echo "the papers' networks are not measured: they need torch (make torch)"; fi
 	@$(BIN)/python -m benchmarks
 
 clean: ## remove .venv, build folders and caches; demo/ stays

@@ -63,20 +63,29 @@ def save_weights(network: Network, path: str | Path, card: NetworkCard) -> Netwo
     return read_card(path)
 
 
-def load_weights(path: str | Path) -> tuple[Network, NetworkCard]:
+def load_weights(path: str | Path, into: Network | None = None) -> tuple[Network, NetworkCard]:
     """The network that a file of :func:`save_weights` holds, in evaluation mode, and its card.
 
+    ``into``: the network to fill, for one that its config alone does not describe: FAME-Net around a language model of
+    yours. Without it the network is built from the card.
+
     Raises:
-        CheckpointError: not such a file, damaged, or changed since it was written.
+        CheckpointError: not such a file, damaged, changed since it was written, or of another shape than the network.
 
     """
     card = read_card(path)
     state, _ = read_checkpoint(path)
     if weights_hash(state) != card.sha256:
         raise CheckpointError(f"the tensors of {path} are not those its card was written for; fetch the file again")
-    network = network_class(card.network)(config_class(card.network).from_dict(card.config))
+    network = into or network_class(card.network)(config_class(card.network).from_dict(card.config))
     assert isinstance(network, Network)
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the tensors of {path} do not fit the network: {error}. A network made around a part of yours, as FAME-Net "
+            "around a language model, is filled by load_weights(path, into=network)"
+        ) from None
     return network.eval(), card
 
 

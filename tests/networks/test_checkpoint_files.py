@@ -144,6 +144,23 @@ def test_own_weights_come_back_with_their_card(tmp_path):
     assert torch.equal(loaded(faces).logits, network(faces).logits)
 
 
+def test_fame_around_a_language_model_of_ones_own_is_filled(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the language model is of transformers")
+
+    def fame() -> torch.nn.Module:
+        config = emo_models.registry.config_class("fame").from_preset("toy")
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+        llm = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=100, **sizes))
+        return emo_models.registry.network_class("fame")(config, llm=llm)
+
+    saved, file = fame(), tmp_path / "fame.safetensors"
+    save_weights(saved, file, card(saved, network="fame", config=saved.config.to_dict(), labels=()))
+    with pytest.raises(CheckpointError, match=r"load_weights\(path, into=network\)"):
+        load_weights(file)
+    loaded, _ = load_weights(file, into=fame())
+    assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), loaded.parameters(), strict=True))
+
+
 def test_changed_weights_and_wrong_cards_are_refused(tmp_path):
     network = emo_models.create("er_resnet", "toy")
     file = tmp_path / "er.safetensors"

@@ -73,6 +73,11 @@ def test_table_one_sizes_of_the_text_towers():
         assert model.trans_encoder.embeddings.word_embeddings is None
 
 
+def test_au_networks_without_all_main_units_are_refused():
+    with pytest.raises(ValueError, match="au_preset"):
+        EcpaConfig.from_preset("toy", au_preset="disfa")
+
+
 def test_config_goes_through_plain_values_and_names_bad_ones():
     config = toy().config
     assert EcpaConfig.from_dict(config.to_dict()) == config

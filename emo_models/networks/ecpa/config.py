@@ -115,6 +115,8 @@ class EcpaConfig(NetworkConfig):
         self._require("text_preset", ("paper", "toy"))
         self._require("fusion", ("bert", "encoder_decoder"))
         self._require("er_source", ("er_resnet", "au_trunk", "ddamfn"))
+        # All 27 main units: the prompts name units by their place among these.
+        self._require("au_preset", ("resnet50", "paper", "swin_tiny", "fast", "toy"))
         self._require("au_pool", ("clip", "per_frame"))
         self._require("sentence_feature", ("cls", "mean"))
         self._require("pair_labels", ("self", "lexicon", "lexicon+self"))
