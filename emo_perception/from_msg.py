@@ -122,3 +122,24 @@ def caption(message: Any) -> t.Caption:
         abstained=message.abstained,
         abstain_reason=message.abstain_reason,
     )
+
+
+def word(message: Any) -> t.Word:
+    """One word of an utterance."""
+    return t.Word(message.text, stamp_ns(message.start), stamp_ns(message.end), message.confidence)
+
+
+def utterance(message: Any) -> t.Utterance:
+    """What somebody said."""
+    return t.Utterance(
+        id=message.id,
+        start_ns=stamp_ns(message.start),
+        end_ns=stamp_ns(message.end),
+        text=message.text,
+        speaker=message.speaker,
+        track_id=message.track_id,
+        language=message.language,
+        confidence=message.confidence,
+        words=tuple(word(w) for w in message.words),
+        frame_id=message.header.frame_id,
+    )

@@ -148,3 +148,29 @@ def caption_msg(caption: t.Caption) -> m.EmotionCaption:
     )
     message.track_ids = array("I", caption.track_ids)
     return message
+
+
+# Speech
+
+
+def word_msg(word: t.Word) -> m.Word:
+    """Message of one word."""
+    return m.Word(
+        text=word.text, start=time_msg(word.start_ns), end=time_msg(word.end_ns), confidence=float(word.confidence)
+    )
+
+
+def utterance_msg(utterance: t.Utterance) -> m.Utterance:
+    """Message of what somebody said."""
+    return m.Utterance(
+        header=header(utterance.stamp_ns, utterance.frame_id),
+        id=utterance.id,
+        speaker=utterance.speaker,
+        track_id=utterance.track_id,
+        start=time_msg(utterance.start_ns),
+        end=time_msg(utterance.end_ns),
+        text=utterance.text,
+        language=utterance.language,
+        confidence=float(utterance.confidence),
+        words=[word_msg(word) for word in utterance.words],
+    )
