@@ -38,7 +38,7 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup gstreamer test lint demo bench clean
+.PHONY: help setup gstreamer test test-slow lint demo bench clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -86,6 +86,9 @@ gstreamer: | $(VENV)/.installed
 
 test: setup lint ## check style and types, run all tests
 	@$(BIN)/python -m pytest
+
+test-slow: setup ## the tests that take minutes, as building messages for them
+	@$(BIN)/python -m pytest -m slow
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

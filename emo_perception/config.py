@@ -142,6 +142,9 @@ class PerceptionConfig(Config):
         0.5, "a stamp this much older than the newest one restarts the window, seconds", low=0.01, high=60.0
     )
     features_every: int = param(1, "publish emotion_features on every n-th frame", low=1, high=1000)
+    rep155: bool = param(
+        True, "publish faces on /humans/faces too (REP-155), where the package hri_msgs is installed", fixed=True
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from emo_msgs.msg import EmotionFeatures
 from emo_perception.config import PerceptionConfig
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status
+from emo_perception.nodes.humans import make_humans
 from emo_perception.nodes.image_input import ImageInput
 from emo_perception.nodes.overlay import OverlayNode
 from emo_perception.nodes.parameters import declare
@@ -42,6 +43,7 @@ class PerceptionNode(LifecycleNode):
         self._publisher = self.create_publisher(
             EmotionFeatures, "emotion_features", qos.RESULT, qos_overriding_options=qos.overridable()
         )
+        self._humans = make_humans(self) if self.parameters.current.rep155 else None
         self._chain: Chain | None = None
         self._live: LiveScheduler[Any, Observation] | None = None
         self._input: ImageInput | None = None
@@ -113,6 +115,8 @@ class PerceptionNode(LifecycleNode):
             self._input.close()
         if self._live is not None:
             self._live.stop()
+        if self._humans is not None:
+            self._humans.close()
         self._input = self._live = None  # only now: the workers may still have been taking in a last message
 
     def _unload(self) -> None:
@@ -157,6 +161,8 @@ class PerceptionNode(LifecycleNode):
         if self._frames % self.parameters.current.features_every == 0:
             self._publisher.publish(messages.features)
         self._frames += 1
+        if self._humans is not None:
+            self._humans.publish(features)
         self.overlay.offer(done.frame, features)
 
     def _status(self) -> Status:
