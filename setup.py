@@ -57,9 +57,11 @@ setup(
             "perception_node = emo_perception.nodes.__main__:perception",
             "caption_node = emo_perception.nodes.__main__:caption",
             "recorder_node = emo_perception.nodes.__main__:recorder",
+            "player_node = emo_perception.nodes.__main__:player",
         ],
         # Subcommands of emo; another package adds its own by naming this group.
         "emo_perception.commands": [
+            "bag = emo_perception.tools.bag:main",
             "demo = emo_perception.tools.demo:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",

@@ -17,6 +17,7 @@ PROCESSES = {
     "perception": ("emo_perception.nodes.perception", 2),
     "caption": ("emo_perception.nodes.caption", 1),
     "recorder": ("emo_perception.nodes.recorder", 1),
+    "player": ("emo_perception.nodes.player", 1),
 }
 
 
@@ -51,6 +52,11 @@ def caption() -> None:
 def recorder() -> None:
     """Console script of the recorder."""
     sys.exit(main("recorder"))
+
+
+def player() -> None:
+    """Console script of the player of bags."""
+    sys.exit(main("player"))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ DISTRIBUTION: Final = "emo_perception"
 
 #: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
 BUILT_IN: Final = {
+    "bag": "emo_perception.tools.bag:main",
     "demo": "emo_perception.tools.demo:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
