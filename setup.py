@@ -63,10 +63,14 @@ setup(
         "emo_perception.commands": [
             "bag = emo_perception.tools.bag:main",
             "demo = emo_perception.tools.demo:main",
+            "doctor = emo_perception.tools.doctor.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
             "weights = emo_perception.tools.weights:main",
         ],
+        # The same checks for `ros2 doctor`.
+        "ros2doctor.checks": ["EmoCheck = emo_perception.tools.doctor.ros2:EmoCheck"],
+        "ros2doctor.report": ["EmoReport = emo_perception.tools.doctor.ros2:EmoReport"],
     },
     zip_safe=False,
 )

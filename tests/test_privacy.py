@@ -48,10 +48,8 @@ def largest_field(value: Any) -> int:
     """Bytes of the largest string or run of numbers anywhere in a message."""
     if hasattr(value, "get_fields_and_field_types"):
         return max((largest_field(getattr(value, n)) for n in value.get_fields_and_field_types()), default=0)
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, bytes):
-        return len(value)
+    if isinstance(value, (str, bytes)):
+        return len(value.encode() if isinstance(value, str) else value)
     if isinstance(value, array):
         return len(value) * value.itemsize
     if isinstance(value, np.ndarray):

@@ -23,6 +23,7 @@ DISTRIBUTION: Final = "emo_perception"
 BUILT_IN: Final = {
     "bag": "emo_perception.tools.bag:main",
     "demo": "emo_perception.tools.demo:main",
+    "doctor": "emo_perception.tools.doctor.command:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
     "weights": "emo_perception.tools.weights:main",
