@@ -35,12 +35,14 @@ class Finding:
 class Context:
     """What is asked for, and the folders of the system that are looked into.
 
-    ``image_topic``: measure this one only; ``measure_s``: for so many seconds.
+    ``image_topic``: measure this one only; ``measure_s``: for so many seconds. The graph is taken as discovered when
+    nothing new has come for ``calm_s``: participants of Fast DDS announce themselves every three seconds.
     """
 
     profile: str = "start"
     image_topic: str = ""
     measure_s: float = 3.0
+    calm_s: float = 3.5
     dev: Path = Path("/dev")
     shm: Path = Path("/dev/shm")
     cgroup: Path = Path("/sys/fs/cgroup")

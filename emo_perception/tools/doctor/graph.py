@@ -24,9 +24,8 @@ from emo_perception.transport import fastdds_environment
 
 NAME = "emo_doctor"
 LOOK_S = 0.1
-CALM_S = 1.0
-"""The graph is taken as discovered when nothing new has come for so long."""
-DISCOVERY_S = 6.0
+DISCOVERY_S = 10.0
+"""A graph that is never calm is looked at after so long."""
 
 #: Message type -> who of us reads it, and with what quality of service (see ``nodes/qos.py``).
 OURS: dict[str, tuple[str, QoSProfile]] = {
@@ -43,7 +42,7 @@ ADJUSTABLE = (*IMAGE_KINDS, "emo_msgs/msg/AudioChunk", "emo_msgs/msg/EmotionFeat
 def graph(context: Context) -> Iterator[Finding]:
     """Everything about the graph."""
     with joined() as node:
-        topics = discover(node)
+        topics = discover(node, context.calm_s)
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
         others = len(node.get_node_names_and_namespaces()) - 1
         yield Finding(Level.OK, f"ROS domain {domain}: {others} nodes, {len(topics)} topics")
@@ -66,11 +65,11 @@ def joined() -> Iterator[Node]:
         ros.try_shutdown()
 
 
-def discover(node: Node) -> dict[str, list[str]]:
-    """Topic -> its types, once the graph has been calm for a while."""
+def discover(node: Node, calm_s: float) -> dict[str, list[str]]:
+    """Topic -> its types, once the graph has been calm for ``calm_s`` seconds."""
     began = calm_since = time.monotonic()
     seen: Any = None
-    while (now := time.monotonic()) - calm_since < CALM_S and now - began < DISCOVERY_S:
+    while (now := time.monotonic()) - calm_since < calm_s and now - began < DISCOVERY_S:
         topics = dict(node.get_topic_names_and_types())
         ends = {t: (node.count_publishers(t), node.count_subscribers(t)) for t in topics}
         if (topics, ends) != seen:
