@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -113,7 +114,10 @@ def _latched_qos() -> Qos:
 
 
 class BagWriter:
-    """Writes one bag folder. Raises :class:`BagError` when the folder exists or the storage is unknown."""
+    """Writes one bag folder. Raises :class:`BagError` when the folder exists or the storage is unknown.
+
+    May be used from several threads, one at a time: all writing happens in a thread of its own, as sqlite3 asks for.
+    """
 
     def __init__(self, folder: Path, storage: str = "mcap") -> None:
         if storage not in STORAGES:
@@ -124,7 +128,8 @@ class BagWriter:
             folder.parent.mkdir(parents=True, exist_ok=True)
             # Version 8: the newest that Humble's "ros2 bag" reads too.
             self._writer = Writer(folder, version=8, storage_plugin=STORAGES[storage])
-            self._writer.open()
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="emo-bag")
+            self._thread.submit(self._writer.open).result()
         except OSError as error:
             raise BagError(f"{folder} cannot be made: {error.strerror}; choose another folder") from None
         self._connections: dict[str, Connection] = {}
@@ -136,25 +141,32 @@ class BagWriter:
         if not learn(kind):
             raise BagError(f"{topic}: no definition of {kind} here; install or source its package before recording")
         offered = [_latched_qos()] if latched else []
-        self._connections[topic] = self._writer.add_connection(
-            topic, kind, typestore=typestore(), offered_qos_profiles=offered
+        adding = self._thread.submit(
+            self._writer.add_connection, topic, kind, typestore=typestore(), offered_qos_profiles=offered
         )
+        self._connections[topic] = adding.result()
         self.counts[topic] = 0
 
     def write(self, topic: str, kind: str, received_ns: int, cdr: bytes) -> None:
         """One serialised message (CDR) of type ``kind`` (``package/msg/Name``) at the time it was received."""
         if topic not in self._connections:
             self.add(topic, kind)
-        self._writer.write(self._connections[topic], received_ns, cdr)
+        self._thread.submit(self._write, self._connections[topic], received_ns, cdr).result()
         self.counts[topic] += 1
+
+    def close(self) -> None:
+        """Write index and metadata; without them a bag is a damaged one, see :class:`Bag`."""
+        try:
+            self._thread.submit(self._writer.close).result()
+        finally:
+            self._thread.shutdown()
+
+    def _write(self, connection: Connection, received_ns: int, cdr: bytes) -> None:
+        self._writer.write(connection, received_ns, cdr)
         database = getattr(self._writer.storage, "conn", None)
         if database is not None and abs(received_ns - self._commit_ns) > COMMIT_NS:
             database.commit()  # rosbags does so only at the end
             self._commit_ns = received_ns
-
-    def close(self) -> None:
-        """Write index and metadata; without them a bag is a damaged one, see :class:`Bag`."""
-        self._writer.close()
 
 
 @dataclass(frozen=True, order=True)
