@@ -56,12 +56,14 @@ setup(
             "source_node = emo_perception.nodes.__main__:source",
             "perception_node = emo_perception.nodes.__main__:perception",
             "caption_node = emo_perception.nodes.__main__:caption",
+            "cause_node = emo_perception.nodes.__main__:cause",
             "recorder_node = emo_perception.nodes.__main__:recorder",
             "player_node = emo_perception.nodes.__main__:player",
         ],
         # Subcommands of emo; another package adds its own by naming this group.
         "emo_perception.commands": [
             "bag = emo_perception.tools.bag:main",
+            "cause = training.causes:main",
             "demo = emo_perception.tools.demo:main",
             "doctor = emo_perception.tools.doctor.command:main",
             "neutral = training.neutral:main",

@@ -230,7 +230,9 @@ class CauseConfig(Config):
     """The memory of the dialogue, and why somebody shows an emotion."""
 
     node: ClassVar[str] = "cause"
-    memory_min: float = param(10.0, "how long words and events are remembered, minutes", low=0.1, high=240.0, fixed=True)
+    memory_min: float = param(
+        10.0, "how long words and events are remembered, minutes", low=0.1, high=240.0, fixed=True
+    )
     memory_tokens: int = param(2000, "how much is remembered, tokens", low=50, high=100_000, fixed=True)
     persist: bool = param(
         True, "keep the memory (words, names, expressions; no picture or sound) in a file over a restart", fixed=True
@@ -242,11 +244,17 @@ class CauseConfig(Config):
     settle_s: float = param(
         2.0, "a changed face waits so long for the words that were being said, seconds", low=0.0, high=30.0
     )
-    quiet_s: float = param(5.0, "the same emotion of a person is not explained again for so long, seconds", low=0.0, high=600.0)
+    quiet_s: float = param(
+        5.0, "the same emotion of a person is not explained again for so long, seconds", low=0.0, high=600.0
+    )
     publish_abstentions: bool = param(True, "publish abstentions on emotion_cause (never on /text)")
-    max_questions: int = param(8, "questions to explain_emotion that may wait; further ones are refused", low=1, high=256, fixed=True)
+    max_questions: int = param(
+        8, "questions to explain_emotion that may wait; further ones are refused", low=1, high=256, fixed=True
+    )
     chat_url: str = param(
-        "", "base URL of an OpenAI-compatible server that rephrases, as http://localhost:8080/v1; empty = none", fixed=True
+        "",
+        "base URL of an OpenAI-compatible server that rephrases, as http://localhost:8080/v1; empty = none",
+        fixed=True,
     )
     chat_model: str = param("", "model that this server is asked for", fixed=True)
     chat_timeout_s: float = param(4.0, "a rephrasing takes so long at the most, seconds", low=0.1, high=120.0)
@@ -271,7 +279,9 @@ class RecorderConfig(Config):
     node: ClassVar[str] = "recorder"
     folder: str = param("", "the bag's folder; must not exist yet", fixed=True)
     storage: str = param("mcap", "format of the bag", choices=("mcap", "sqlite3"), fixed=True)
-    topics: str = param("", "topics to record, separated by spaces; none, regex or all: those of this graph", fixed=True)
+    topics: str = param(
+        "", "topics to record, separated by spaces; none, regex or all: those of this graph", fixed=True
+    )
     regex: str = param("", "record every topic in whose name this regular expression is found", fixed=True)
     all: bool = param(False, "record every topic", fixed=True)
     raw_images: bool = param(
@@ -295,7 +305,9 @@ class PlayerConfig(Config):
     offset_s: float = param(0.0, "leave out the first seconds", low=0.0, high=1e6, fixed=True)
     topics: str = param("", "topics to play, separated by spaces, as recorded; empty = all", fixed=True)
     regex: str = param("", "play every topic in whose name this regular expression is found", fixed=True)
-    clock_hz: float = param(0.0, "publish /clock so often, for use_sim_time; 0 = never", low=0.0, high=1000.0, fixed=True)
+    clock_hz: float = param(
+        0.0, "publish /clock so often, for use_sim_time; 0 = never", low=0.0, high=1000.0, fixed=True
+    )
     wait_s: float = param(
         0.0, "begin when every topic has a subscriber, or after so many seconds", low=0.0, high=3600.0, fixed=True
     )

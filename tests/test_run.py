@@ -187,7 +187,7 @@ def test_the_graph_survives_a_killed_child_and_ends_with_ctrl_c(wait_for):
             lambda: any(line.startswith("[source]") and "playing" in line for line in lines), "the source", LIMIT_S
         )
         children = nodes_of(process.pid)
-        assert sorted(children) == ["caption", "perception", "source"]
+        assert sorted(children) == ["caption", "cause", "perception", "source"]
         for pid in children.values():
             environment = Path(f"/proc/{pid}/environ").read_text()
             assert all(f"{name}={ROOT / 'config' / 'fastdds_shm.xml'}" in environment for name in PROFILE_VARIABLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -205,11 +206,13 @@ def _eval(reader: WordReader) -> None:
     for part in PARTS:
         dialogues = read_part(part)
         first, *_ = found = scores(part, reader).items()
-        print(f"{part}: {len(dialogues)} dialogues, {first[1].with_cause} lines with a cause, {first[1].without} without")
+        print(
+            f"{part}: {len(dialogues)} dialogues, {first[1].with_cause} lines with a cause, {first[1].without} without"
+        )
         print(f"  {'':32}  top-1  top-3  abstentions: precision  recall")
         for name, score in found:
             numbers = (score.top1, score.top3, score.abstain_precision, score.abstain_recall)
-            top1, top3, precision, recall = (f"{number:.2f}" if number == number else "-" for number in numbers)
+            top1, top3, precision, recall = ("-" if math.isnan(number) else f"{number:.2f}" for number in numbers)
             print(f"  {name:32}  {top1:>5}  {top3:>5}  {precision:>22}  {recall:>6}")
 
 

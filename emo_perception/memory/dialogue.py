@@ -28,11 +28,15 @@ def tokens_of(item: Item) -> int:
 
 
 class DialogueMemory:
-    """Items sorted by their start. The oldest are forgotten, and counted, when ``minutes`` or ``tokens`` are exceeded."""
+    """Items sorted by their start. The oldest are forgotten, and counted, when ``minutes`` or ``tokens`` are exceeded.
+
+    ``changes`` counts what was added, replaced or forgotten.
+    """
 
     def __init__(self, minutes: float, tokens: int) -> None:
         self.minutes, self.max_tokens = minutes, tokens
         self.forgotten = 0
+        self.changes = 0
         self._items: list[Item] = []
         self._tokens = 0
         self._newest_ns = 0
@@ -60,6 +64,7 @@ class DialogueMemory:
             if _identity(known) == _identity(item):
                 self._tokens -= tokens_of(self._items.pop(index))
                 break
+        self.changes += 1
         insort(self._items, item, key=lambda i: (i.start_ns, i.end_ns))
         self._tokens += tokens_of(item)
         self.expire(item.end_ns)
@@ -71,6 +76,7 @@ class DialogueMemory:
         while self._items and (self._items[0].end_ns < oldest_ns or self._tokens > self.max_tokens):
             self._tokens -= tokens_of(self._items.pop(0))
             self.forgotten += 1
+            self.changes += 1
 
     def extend(self, items: Iterable[Item]) -> None:
         """Remember several."""
@@ -80,11 +86,13 @@ class DialogueMemory:
     def clear(self) -> None:
         """Forget everything, as when time jumps back."""
         self._items.clear()
+        self.changes += 1
         self._tokens = self._newest_ns = 0
 
     def utterance(self, utterance_id: str) -> Utterance | None:
-        """The utterance of that id."""
-        return next((i for i in self._items if isinstance(i, Utterance) and i.id == utterance_id), None)
+        """The newest utterance of that id."""
+        found = (i for i in reversed(self._items) if isinstance(i, Utterance) and i.id == utterance_id)
+        return next(found, None)
 
     def names(self) -> dict[int, str]:
         """Face -> name, as far as utterances of a known speaker tell; the newest wins."""
@@ -92,4 +100,4 @@ class DialogueMemory:
 
 
 def _identity(item: Item) -> object:
-    return item.key if isinstance(item, VisibleEvent) else item.id
+    return item.key if isinstance(item, VisibleEvent) else (item.id, item.start_ns)  # a speech node may count anew

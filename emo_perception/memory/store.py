@@ -85,11 +85,15 @@ def _to_json(item: Item) -> dict[str, Any]:
     return {"is": "event" if isinstance(item, VisibleEvent) else "utterance", **fields}
 
 
+#: Type of a field -> what JSON makes of it.
+_STORED_AS: Final[dict[str, tuple[type, ...]]] = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
 def _from_json(entry: dict[str, Any]) -> Item:
     fields = dict(entry)
     kind: type[Item] = {"event": VisibleEvent, "utterance": Utterance}[fields.pop("is")]
     for spec in dataclasses.fields(kind):
-        wanted = {"int": int, "float": (int, float), "str": str, "EventKind": str}.get(str(spec.type))
+        wanted = _STORED_AS.get(str(spec.type))
         if wanted is not None and spec.name in fields and not isinstance(fields[spec.name], wanted):
             raise TypeError(f"{spec.name}: expected {spec.type}, got {fields[spec.name]!r}")
     if kind is VisibleEvent:

@@ -16,6 +16,7 @@ PROCESSES = {
     "source": ("emo_perception.nodes.source", 1),
     "perception": ("emo_perception.nodes.perception", 2),
     "caption": ("emo_perception.nodes.caption", 1),
+    "cause": ("emo_perception.nodes.cause", 2),
     "recorder": ("emo_perception.nodes.recorder", 1),
     "player": ("emo_perception.nodes.player", 1),
 }
@@ -47,6 +48,11 @@ def perception() -> None:
 def caption() -> None:
     """Console script of the caption process."""
     sys.exit(main("caption"))
+
+
+def cause() -> None:
+    """Console script of the cause process."""
+    sys.exit(main("cause"))
 
 
 def recorder() -> None:

@@ -38,6 +38,9 @@ RESULTS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
     ("emotion_features", msg.EmotionFeatures, qos.RESULT),
     ("emotion_caption", msg.EmotionCaption, qos.CAPTION),
     ("emotion_caption/text", String, qos.CAPTION),
+    ("utterances", msg.Utterance, qos.RESULT),
+    ("emotion_cause", msg.EmotionCause, qos.CAPTION),
+    ("emotion_cause/text", String, qos.CAPTION),
     ("overlay/compressed", CompressedImage, qos.OVERLAY),
     ("/diagnostics", DiagnosticArray, qos.RESULT),
 )

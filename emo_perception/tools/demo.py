@@ -25,8 +25,9 @@ from emo_perception.tools.weights import Terminal
 SAMPLE = "ravdess_angry"
 RESULTS = ("overlay.mp4", "features.jsonl", "captions.jsonl", "summary.md", "bag")
 
-#: On top of the profile: the images go into the bag as JPEG, and the recorder ends with the source.
-PARAMETERS = {"source": {"encoding": "both"}, "recorder": {"until_end": True}}
+#: On top of the profile: the images go into the bag as JPEG, the dialogue is of this run only, and the recorder ends with
+#: the source.
+PARAMETERS = {"source": {"encoding": "both"}, "cause": {"persist": False}, "recorder": {"until_end": True}}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
