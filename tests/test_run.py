@@ -49,7 +49,7 @@ def test_each_node_of_a_process_gets_its_own_parameters_in_any_namespace(tmp_pat
     options = GraphOptions(
         source="123", privacy=True, namespace=namespace, params_file=str(mine), use_sim_time=True, log_level="warn"
     )
-    (perception, _) = processes(options)
+    (perception, *_) = processes(options)
     with ros_nodes(perception, tmp_path) as nodes:
         face = nodes["face"]
         assert face.get_fully_qualified_name() == f"{namespace}/face"
