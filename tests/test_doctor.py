@@ -365,3 +365,24 @@ def test_a_killed_ros_process_leaves_segments_that_are_found(wait_for) -> None:
         for path in segments:
             path.unlink()
             path.with_name(path.name + "_el").unlink()
+
+
+@pytest.mark.skipif(
+    find_spec("ros2doctor") is None, reason="ros2doctor is part of a ROS installation, there is no wheel"
+)
+def test_ros2_doctor_makes_the_same_checks(tmp_path) -> None:
+    code = (
+        "from emo_perception.tools.doctor.ros2 import EmoCheck, EmoReport\n"
+        "result, report = EmoCheck().check(), EmoReport().report()\n"
+        "print(EmoCheck().category(), result.error, len(report.items), report.items[0][0])"
+    )
+    environment = {**os.environ, **dict.fromkeys(PROFILE_VARIABLES, str(tmp_path / "missing.xml"))}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    category, errors, items, first = done.stdout.splitlines()[-1].split()
+    assert (category, first) == ("emo_perception", "python")
+    assert int(errors) >= 2
+    assert int(items) > len(command.CHECKS)
+    assert "missing.xml: cannot be read" in done.stderr
