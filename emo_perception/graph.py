@@ -18,7 +18,7 @@ from emo_perception.config import Config, ConfigError, param, read_profile
 from emo_perception.files import profile_file, profiles
 
 #: Nodes of the perception process, which shares the images and opens the source in privacy mode.
-PERCEPTION_NODES = ("perception", "face", "action_unit", "emotion", "overlay")
+PERCEPTION_NODES = ("perception", "face", "action_unit", "emotion", "speech", "overlay")
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _TOPIC = re.compile(rf"/?{_NAME}(/{_NAME})*")
@@ -161,7 +161,7 @@ class Backoff:
 
 
 def processes(options: GraphOptions) -> tuple[Process, ...]:
-    """The table: ``source`` (if wanted), ``perception``, ``caption``, ``recorder`` (if wanted), in the order of the data.
+    """The table: ``source`` (if wanted), ``perception``, ``caption``, ``cause``, ``recorder`` (if wanted), in the order of the data.
 
     Raises :class:`ConfigError` for an unknown profile and for parameter files that cannot be used.
     """
@@ -174,7 +174,7 @@ def processes(options: GraphOptions) -> tuple[Process, ...]:
         return Process(name, own, remappings, namespace, options.log_level, options.use_sim_time)
 
     table = [process("perception", (*PERCEPTION_NODES, *(("source",) if inside else ())), _inputs(options))]
-    table.append(process("caption", ("caption",)))
+    table += [process("caption", ("caption",)), process("cause", ("cause",))]
     if options.source and not inside:
         table.insert(0, process("source", ("source",)))
     if options.record:
@@ -189,7 +189,9 @@ def notes(options: GraphOptions) -> tuple[str, ...]:
     if options.external:
         told.append(f"waiting for {' and '.join(options.external)} from other nodes")
     if options.privacy:
-        told.append("privacy: no image or sound is published by this graph, the overlay is off")
+        told.append(
+            "privacy: no image or sound is published by this graph, the overlay is off, words are kept in no file"
+        )
         if options.external:
             told.append(f"privacy does not cover {' and '.join(options.external)}: other nodes publish them")
     return tuple(told)
@@ -232,7 +234,8 @@ def _from_options(options: GraphOptions) -> dict[str, dict[str, Any]]:
         perception["image_transport"] = "compressed"
     overlay = {} if options.overlay and not options.privacy else {"enabled": False}
     recorder = {"folder": str(Path(options.record).expanduser().absolute())} if options.record else {}
-    return {"source": source, "perception": perception, "overlay": overlay, "recorder": recorder}
+    cause = {"persist": False} if options.privacy else {}
+    return {"source": source, "perception": perception, "overlay": overlay, "cause": cause, "recorder": recorder}
 
 
 def _inputs(options: GraphOptions) -> tuple[tuple[str, str], ...]:

@@ -5,6 +5,7 @@ The offline run and the recorder write the same lines, so that two runs can be c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -29,7 +30,8 @@ def line(item: object) -> str:
 def to_json(item: object) -> Json:
     """The fields of a result as plain JSON values; NaN becomes null. Raises ``TypeError`` for what is no result."""
     raise TypeError(
-        f"no JSON form for {type(item).__name__}; known: Faces, ActionUnits, Emotions, EmotionFeatures, Caption"
+        f"no JSON form for {type(item).__name__}; known: Faces, ActionUnits, Emotions, EmotionFeatures, Caption, "
+        "Utterance, Cause"
     )
 
 
@@ -79,6 +81,27 @@ def _(item: t.Caption) -> Json:
     }
 
 
+@to_json.register
+def _(item: t.Utterance) -> Json:
+    return _head(item) | {
+        "id": item.id,
+        "speaker": item.speaker,
+        "track_id": item.track_id,
+        "start_ns": item.start_ns,
+        "end_ns": item.end_ns,
+        "text": item.text,
+        "language": item.language,
+        "confidence": _number(item.confidence),
+        "words": [dataclasses.asdict(word) | {"confidence": _number(word.confidence)} for word in item.words],
+    }
+
+
+@to_json.register
+def _(item: t.Cause) -> Json:
+    evidence = [dataclasses.asdict(one) | {"score": _number(one.score)} for one in item.evidence]
+    return dataclasses.asdict(item) | {"confidence": _number(item.confidence), "evidence": evidence}
+
+
 def tensor_json(values: NDArray[Any]) -> Json:
     """Type, shape and SHA-256 of an array's bytes (C order, little endian)."""
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
@@ -89,7 +112,7 @@ def tensor_json(values: NDArray[Any]) -> Json:
     }
 
 
-def _head(item: t.Faces | t.ActionUnits | t.Emotions | t.EmotionFeatures | t.Caption) -> Json:
+def _head(item: t.Faces | t.ActionUnits | t.Emotions | t.EmotionFeatures | t.Caption | t.Utterance) -> Json:
     return {"stamp_ns": item.stamp_ns, "frame_id": item.frame_id}
 
 

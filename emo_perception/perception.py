@@ -1,4 +1,4 @@
-"""The chain of the perception process: window -> face -> emotion -> action units -> features."""
+"""The chain of the perception process: window -> face -> emotion -> action units -> features; and window -> speech."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import cv2
 
-from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig
+from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig, SpeechConfig
 from emo_perception.stages.action_units import ActionUnitStage, FacesWithEmotions
 from emo_perception.stages.emotion import EmotionStage, FacesInFrame
 from emo_perception.stages.face import FaceStage
+from emo_perception.stages.speech import Segment, SpeechStage, sound_s
+from emo_perception.streaming.resample import Resampler
 from emo_perception.streaming.scheduler import OfflineScheduler, Step
+from emo_perception.streaming.timeline import Admission
 from emo_perception.streaming.window import SlidingWindow
-from emo_perception.types import ActionUnits, EmotionFeatures, Emotions, FaceFeatures, Faces, Frame
+from emo_perception.types import ActionUnits, AudioChunk, EmotionFeatures, Emotions, FaceFeatures, Faces, Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,10 +60,14 @@ class Chain:
         assert isinstance(perception, PerceptionConfig)
         # Crops are small: waking OpenCV's helpers for them costs more than they do.
         cv2.setNumThreads(1)
-        self.window = SlidingWindow(perception.window_s, perception.window_fps, perception.jump_back_s)
+        speech = _config(configs, SpeechConfig)
+        heard_s = max(perception.window_s, sound_s(speech)) if speech.enabled else perception.window_s
+        self.window = SlidingWindow(perception.window_s, perception.window_fps, perception.jump_back_s, sound_s=heard_s)
+        self._resampler = Resampler()
         self.face = FaceStage(face)
         self.emotion = EmotionStage(emotion)
         self.action_unit = ActionUnitStage(units)
+        self.speech = SpeechStage(speech, self.window) if speech.enabled else None
         self.stages = (self.face, self.emotion, self.action_unit)
         jump = perception.jump_back_s
         self.steps = (
@@ -73,20 +80,42 @@ class Chain:
         """Run every shape once."""
         for stage in self.stages:
             stage.warmup()
+        if self.speech is not None:
+            self.speech.warmup()
 
     def offline(self, frames: Iterable[Frame]) -> Iterator[EmotionFeatures]:
         """Every frame, in order, nothing dropped: the same frames give the same features."""
         scheduler = OfflineScheduler(self.steps)
         return (join(done) for done in scheduler.run(Observation(frame) for frame in frames))
 
+    def hear(self, chunk: AudioChunk) -> list[Segment]:
+        """Take sound of any rate in; returns the utterances that ended in it, for ``speech`` to understand.
+
+        Raises ``ValueError`` for a rate that no microphone has.
+        """
+        sound = self._resampler(chunk)
+        if not len(sound.samples):
+            return []
+        admission = self.window.add_audio(sound)
+        if self.speech is None:
+            return []
+        if admission is Admission.RESTART:
+            self.speech.reset()
+        return self.speech.listen()
+
     def close(self) -> None:
         """Free the engines."""
         for stage in self.stages:
             stage.close()
+        if self.speech is not None:
+            self.speech.close()
 
     def _faces(self, item: Observation) -> Observation:
         self.window.add_frame(item.frame)
-        return replace(item, faces=self.face(item.frame))
+        faces = self.face(item.frame)
+        if self.speech is not None:
+            self.speech.mouths.add(faces)
+        return replace(item, faces=faces)
 
     def _emotions(self, item: Observation) -> Observation:
         assert item.faces is not None

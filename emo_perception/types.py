@@ -207,3 +207,76 @@ class Caption:
     grounded: bool = True
     abstained: bool = False
     abstain_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and when it was said; ``confidence`` of the recogniser."""
+
+    text: str
+    start_ns: int
+    end_ns: int
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What somebody said from ``start_ns`` to ``end_ns``.
+
+    ``id`` is unique within a run; ``speaker`` is a name or empty, ``track_id`` the speaker's face or 0;
+    ``language``: ISO 639-1.
+    """
+
+    id: str
+    start_ns: int
+    end_ns: int
+    text: str
+    speaker: str = ""
+    track_id: int = 0
+    language: str = ""
+    confidence: float = 1.0
+    words: tuple[Word, ...] = ()
+    frame_id: str = ""
+
+    @property
+    def stamp_ns(self) -> int:
+        """The end: only then the utterance is known."""
+        return self.end_ns
+
+
+@dataclass(frozen=True, slots=True)
+class CauseEvidence:
+    """One item that supports an explanation. ``kind``: utterance, face, event, contagion or mismatch; ``score`` in [0, 1]."""
+
+    kind: str
+    text: str
+    utterance_id: str = ""
+    track_id: int = 0
+    au: int = 0
+    score: float = 0.0
+    start_ns: int = 0
+    end_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why somebody shows an emotion, with the evidence; or an abstention with its reason.
+
+    ``emotion`` (REP-155) of ``speaker`` (a name, may be empty) with the face ``track_id`` (0: unknown) is explained.
+    ``target_utterance`` is empty when a change of the face is explained; ``evidence_utterances``: ids, best first.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    text: str
+    emotion: str
+    track_id: int
+    speaker: str
+    target_utterance: str
+    evidence_utterances: tuple[str, ...]
+    evidence: tuple[CauseEvidence, ...]
+    confidence: float
+    model: str
+    grounded: bool = True
+    abstained: bool = False
+    abstain_reason: str = ""

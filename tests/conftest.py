@@ -36,7 +36,7 @@ def _claim(domain: int) -> TextIO | None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ros_domain() -> Iterator[int]:
+def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A free ROS domain, held until the session ends: this process and its children live in it, and nobody else."""
     for domain in random.SystemRandom().sample(DOMAINS, len(DOMAINS)):
         lock = _claim(domain)
@@ -45,6 +45,7 @@ def ros_domain() -> Iterator[int]:
     else:
         pytest.fail(f"all ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are taken: end other ROS programs of this machine")
     os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))  # no test reads or writes the user's memory
     os.environ.update(fastdds_environment(os.environ))
     with lock:
         yield domain

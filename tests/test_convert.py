@@ -14,8 +14,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from emo_msgs import msg as m
 from emo_perception import from_msg, jsonl
 from emo_perception import types as t
+from emo_perception.images import ENCODINGS, BadImage, image_from_msg
 from emo_perception.nodes import convert
-from emo_perception.nodes.images import ENCODINGS, BadImage, image_from_msg
 
 STAMP = 1_700_000_000_123_456_789
 

@@ -18,14 +18,14 @@ def table(**options):
     return {process.name: process for process in processes(GraphOptions(**options))}
 
 
-def test_without_a_source_only_perception_and_caption_run_on_the_topics_of_others():
-    assert list(table()) == ["perception", "caption"]
+def test_without_a_source_all_but_the_source_run_on_the_topics_of_others():
+    assert list(table()) == ["perception", "caption", "cause"]
     assert notes(GraphOptions()) == ("waiting for image_raw and audio from other nodes",)
 
 
 def test_a_source_is_a_process_of_its_own_and_publishes_to_perception():
     got = table(source="clip.mp4", loop=True)
-    assert list(got) == ["source", "perception", "caption"]
+    assert list(got) == ["source", "perception", "caption", "cause"]
     assert got["source"].parameters["source"] == {"uri": "clip.mp4", "loop": True}
     assert got["perception"].parameters["perception"]["source_inside"] is False
     assert "source" not in got["perception"].parameters
@@ -34,7 +34,8 @@ def test_a_source_is_a_process_of_its_own_and_publishes_to_perception():
 
 def test_privacy_opens_the_source_inside_perception_and_turns_the_overlay_off():
     got = table(source="/dev/video0", privacy=True)
-    assert list(got) == ["perception", "caption"]
+    assert list(got) == ["perception", "caption", "cause"]
+    assert got["cause"].parameters["cause"]["persist"] is False
     parameters = got["perception"].parameters
     assert parameters["perception"]["source_inside"] is True
     assert parameters["source"] == {"uri": "/dev/video0"}
@@ -66,7 +67,7 @@ def test_a_camera_drivers_topic_is_remapped_with_its_compressed_twin(topic, tran
 
 def test_a_recorder_hears_the_same_topics_and_is_never_started_twice_into_one_bag(tmp_path):
     got = table(image_topic="/camera/image_raw/compressed", record=str(tmp_path / "bag"))
-    assert list(got) == ["perception", "caption", "recorder"]
+    assert list(got) == ["perception", "caption", "cause", "recorder"]
     assert got["recorder"].parameters == {"recorder": {"folder": str(tmp_path / "bag")}}
     assert got["recorder"].remappings == got["perception"].remappings
     assert [name for name, process in got.items() if not process.restart] == ["recorder"]
@@ -164,7 +165,7 @@ def test_every_option_is_described_and_its_default_is_a_choice():
 
 
 def test_every_node_belongs_to_exactly_one_process():
-    assert sorted((*PERCEPTION_NODES, "source", "caption", "recorder")) == sorted(NODE_CONFIGS)
+    assert sorted((*PERCEPTION_NODES, "source", "caption", "cause", "recorder")) == sorted(NODE_CONFIGS)
 
 
 def test_every_profile_loads():

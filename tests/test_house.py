@@ -21,10 +21,10 @@ PACKAGES = [p for p in FILES if p.relative_to(ROOT).parts[0] in ("emo_models", "
 ROS = {
     "action_msgs", "ament_index_python", "audio_common_msgs", "builtin_interfaces", "diagnostic_msgs", "emo_msgs",
     "geometry_msgs", "hri_msgs", "launch", "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rclpy",
-    "rosgraph_msgs", "rosidl_runtime_py", "sensor_msgs", "std_msgs", "std_srvs",
+    "ros2doctor", "rosgraph_msgs", "rosidl_runtime_py", "sensor_msgs", "std_msgs", "std_srvs",
 }  # fmt: skip
 #: ROS packages that the code uses where they are present, and does without where they are not.
-OPTIONAL_ROS = {"audio_common_msgs", "hri_msgs"}
+OPTIONAL_ROS = {"audio_common_msgs", "hri_msgs", "ros2doctor"}
 #: What the start profile must never load.
 HEAVY = ("torch", "torchvision", "transformers", "tensorflow", "mediapipe")
 MAX_FILE_LINES = 450
@@ -77,7 +77,10 @@ def test_imports_run_one_way(path):
     assert not tops(path) & forbidden
 
 
-@pytest.mark.parametrize("path", [p for p in PACKAGES if not belongs(p, "emo_perception/nodes/")], ids=name_of)
+ROS_FREE = [p for p in PACKAGES if not belongs(p, "emo_perception/nodes/", "emo_perception/tools/doctor")]
+
+
+@pytest.mark.parametrize("path", ROS_FREE, ids=name_of)
 def test_nobody_reaches_ros_through_the_nodes(path):
     """The core starts nodes as processes; importing one would bring in ROS by the back door."""
     assert not [name for name in imports(path) if name.startswith("emo_perception.nodes")]
@@ -178,10 +181,10 @@ def entry_points():
 
 @pytest.mark.parametrize(("group", "name", "target"), entry_points())
 def test_entry_point_exists(group, name, target):
-    """Each command and each node of setup.py is a function that is there."""
+    """Each command and each node of setup.py is a function or class that is there."""
     module, function = target.split(":")
     tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8"))
-    assert function in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+    assert function in {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
 
 
 def test_commands_of_a_checkout_are_those_of_an_installation():

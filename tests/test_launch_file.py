@@ -113,13 +113,13 @@ def test_a_killed_node_is_started_again_and_ctrl_c_ends_all(wait_for):
     with launched("source:=test://", "overlay:=false") as (process, lines):
         wait_for(lambda: sum("process started with pid" in line for line in lines) == 3, "three processes", LIMIT_S)
         started = {line.split("[")[2].split("_node")[0]: line for line in lines if "process started" in line}
-        assert sorted(started) == ["caption", "perception", "source"]
+        assert sorted(started) == ["caption", "cause", "perception", "source"]
         wait_for(lambda: any("playing" in line for line in lines), "the source", LIMIT_S)
         os.kill(int(started["caption"].rpartition("[")[2].strip(" ]\n")), signal.SIGKILL)
         wait_for(
             lambda: any("caption crashed (-9), next attempt in 1 s" in line for line in lines), "the report", LIMIT_S
         )
-        wait_for(lambda: sum("process started with pid" in line for line in lines) == 4, "a new caption", LIMIT_S)
+        wait_for(lambda: sum("process started with pid" in line for line in lines) == 5, "a new caption", LIMIT_S)
         os.killpg(process.pid, signal.SIGINT)
         process.wait(20)
     assert sum("next attempt" in line for line in lines) == 1, "".join(lines)

@@ -15,8 +15,8 @@ from sensor_msgs.msg import CompressedImage
 from emo_msgs.msg import EmotionCaption
 from emo_perception import from_msg
 from emo_perception import types as t
+from emo_perception.images import image_from_msg
 from emo_perception.nodes import convert, qos
-from emo_perception.nodes.images import image_from_msg
 from emo_perception.nodes.overlay import OverlayNode
 from emo_perception.overlay import draw, track_colour
 

@@ -49,7 +49,7 @@ def test_each_node_of_a_process_gets_its_own_parameters_in_any_namespace(tmp_pat
     options = GraphOptions(
         source="123", privacy=True, namespace=namespace, params_file=str(mine), use_sim_time=True, log_level="warn"
     )
-    (perception, _) = processes(options)
+    (perception, *_) = processes(options)
     with ros_nodes(perception, tmp_path) as nodes:
         face = nodes["face"]
         assert face.get_fully_qualified_name() == f"{namespace}/face"
@@ -187,7 +187,7 @@ def test_the_graph_survives_a_killed_child_and_ends_with_ctrl_c(wait_for):
             lambda: any(line.startswith("[source]") and "playing" in line for line in lines), "the source", LIMIT_S
         )
         children = nodes_of(process.pid)
-        assert sorted(children) == ["caption", "perception", "source"]
+        assert sorted(children) == ["caption", "cause", "perception", "source"]
         for pid in children.values():
             environment = Path(f"/proc/{pid}/environ").read_text()
             assert all(f"{name}={ROOT / 'config' / 'fastdds_shm.xml'}" in environment for name in PROFILE_VARIABLES)

@@ -23,8 +23,8 @@ from emo_msgs.msg import AudioChunk
 from emo_msgs.msg import SourceState as StateMsg
 from emo_perception import from_msg
 from emo_perception.config import EXIT_CONFIG
+from emo_perception.images import frame_from_msg
 from emo_perception.nodes import qos
-from emo_perception.nodes.images import frame_from_msg
 from emo_perception.sources import SourceState
 from emo_perception.types import NS_PER_S
 

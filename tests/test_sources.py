@@ -228,13 +228,13 @@ def test_auto_takes_gstreamer_or_says_why_not(
 ) -> None:
     caplog.set_level(logging.INFO)
     clip = write_clip(tmp_path / "clip.mp4", frames=2)
-    monkeypatch.setattr(choosing, "_gstreamer_lacks", lambda _: "GStreamer's Python bindings cannot be imported")
+    monkeypatch.setattr(choosing, "gstreamer_lacks", lambda _: "GStreamer's Python bindings cannot be imported")
     assert open_source(SourceConfig(uri=str(clip))).backend == "pyav"
     assert "read by PyAV, for GStreamer's Python bindings cannot be imported" in caplog.text
     assert "sudo apt install python3-gi" in caplog.text
     with pytest.raises(SourceError, match="sudo apt install python3-gi"):
         open_source(SourceConfig(uri=str(clip), backend="gstreamer"))
-    monkeypatch.setattr(choosing, "_gstreamer_lacks", lambda _: "")
+    monkeypatch.setattr(choosing, "gstreamer_lacks", lambda _: "")
     assert open_source(SourceConfig(uri=str(clip))).backend == "gstreamer"
 
 

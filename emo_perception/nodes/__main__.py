@@ -16,7 +16,9 @@ PROCESSES = {
     "source": "emo_perception.nodes.source",
     "perception": "emo_perception.nodes.perception",
     "caption": "emo_perception.nodes.caption",
+    "cause": "emo_perception.nodes.cause",
     "recorder": "emo_perception.nodes.recorder",
+    "player": "emo_perception.nodes.player",
 }
 
 
@@ -47,9 +49,19 @@ def caption() -> None:
     sys.exit(main("caption"))
 
 
+def cause() -> None:
+    """Console script of the cause process."""
+    sys.exit(main("cause"))
+
+
 def recorder() -> None:
     """Console script of the recorder."""
     sys.exit(main("recorder"))
+
+
+def player() -> None:
+    """Console script of the player of bags."""
+    sys.exit(main("player"))
 
 
 if __name__ == "__main__":

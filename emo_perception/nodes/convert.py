@@ -148,3 +148,59 @@ def caption_msg(caption: t.Caption) -> m.EmotionCaption:
     )
     message.track_ids = array("I", caption.track_ids)
     return message
+
+
+# Speech
+
+
+def word_msg(word: t.Word) -> m.Word:
+    """Message of one word."""
+    return m.Word(
+        text=word.text, start=time_msg(word.start_ns), end=time_msg(word.end_ns), confidence=float(word.confidence)
+    )
+
+
+def utterance_msg(utterance: t.Utterance) -> m.Utterance:
+    """Message of what somebody said."""
+    return m.Utterance(
+        header=header(utterance.stamp_ns, utterance.frame_id),
+        id=utterance.id,
+        speaker=utterance.speaker,
+        track_id=utterance.track_id,
+        start=time_msg(utterance.start_ns),
+        end=time_msg(utterance.end_ns),
+        text=utterance.text,
+        language=utterance.language,
+        confidence=float(utterance.confidence),
+        words=[word_msg(word) for word in utterance.words],
+    )
+
+
+# Causes
+
+
+def cause_evidence_msg(evidence: t.CauseEvidence) -> m.CauseEvidence:
+    """Message of one item that supports an explanation."""
+    return m.CauseEvidence(
+        kind=evidence.kind, text=evidence.text, utterance_id=evidence.utterance_id, track_id=evidence.track_id,
+        au=evidence.au, score=float(evidence.score), start=time_msg(evidence.start_ns), end=time_msg(evidence.end_ns),
+    )  # fmt: skip
+
+
+def cause_msg(cause: t.Cause) -> m.EmotionCause:
+    """Message of an explanation or abstention."""
+    return m.EmotionCause(
+        header=header(cause.stamp_ns, cause.frame_id),
+        text=cause.text,
+        emotion=cause.emotion,
+        track_id=cause.track_id,
+        speaker=cause.speaker,
+        target_utterance=cause.target_utterance,
+        evidence_utterances=list(cause.evidence_utterances),
+        evidence=[cause_evidence_msg(evidence) for evidence in cause.evidence],
+        confidence=float(cause.confidence),
+        model=cause.model,
+        grounded=cause.grounded,
+        abstained=cause.abstained,
+        abstain_reason=cause.abstain_reason,
+    )

@@ -1,4 +1,4 @@
-"""Where the perception process hears its images and sound: whichever topics have a publisher."""
+"""Where the perception process gets its images: whichever topic has a publisher."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from emo_msgs.msg import AudioChunk
-from emo_perception import from_msg
-from emo_perception.nodes import images, qos
+from emo_perception import images
+from emo_perception.nodes import qos
 from emo_perception.nodes.timers import every
-from emo_perception.types import AudioChunk as Sound
 from emo_perception.types import Frame
 
 LOOK_S = 0.25
@@ -28,19 +26,14 @@ TRANSPORTS: dict[str, tuple[str, type[Any]]] = {
 
 
 class ImageInput:
-    """Subscriptions of images and sound. ``on_image`` gets the message as it is; it is converted by the worker."""
+    """The subscription of images. ``on_image`` gets the message as it is; it is converted by the worker."""
 
-    def __init__(
-        self, node: Node, transport: str, on_image: Callable[[Any], None], on_audio: Callable[[Sound], None]
-    ) -> None:
-        self._node, self._on_image, self._on_audio = node, on_image, on_audio
+    def __init__(self, node: Node, transport: str, on_image: Callable[[Any], None]) -> None:
+        self._node, self._on_image = node, on_image
         self._chosen = ""
         self._subscription: Any = None
         self._complaints: dict[str, float] = {}
-        self.bad_images = self.bad_audio = 0
-        self._audio = node.create_subscription(
-            AudioChunk, "audio", self._hear, qos.AUDIO_SUB, qos_overriding_options=qos.overridable()
-        )
+        self.bad_images = 0
         self._timer = None
         if transport == "auto":
             self._timer = every(node, LOOK_S, self._look)
@@ -55,22 +48,16 @@ class ImageInput:
     def frame(self, message: Any) -> Frame | None:
         """Pixels of a message; None when it is bad, which is counted and logged."""
         try:
-            frame = images.frame_from_msg(message)
-            if frame.stamp_ns == 0:
-                raise images.BadImage(
-                    "header.stamp is zero: expected the acquisition time; set it in the camera's driver"
-                )
+            return images.frame_from_msg(message)
         except images.BadImage as error:
             self.bad_images += 1
             self._complain(f"{self.topic}: {error}")
             return None
-        return frame
 
     def close(self) -> None:
-        """End the subscriptions."""
-        for subscription in (self._audio, self._subscription):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
+        """End the subscription."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
 
@@ -91,13 +78,6 @@ class ImageInput:
         )
         self._chosen = transport
         self._node.get_logger().info(f"images from {self.topic}")
-
-    def _hear(self, message: AudioChunk) -> None:
-        try:
-            self._on_audio(from_msg.audio(message))
-        except ValueError as error:
-            self.bad_audio += 1
-            self._complain(f"{self._audio.topic_name}: {error}")
 
     def _complain(self, text: str) -> None:
         now = time.monotonic()

@@ -13,13 +13,17 @@ from emo_models.engines import EngineError
 from emo_models.preprocess import limit_width
 from emo_models.weights import WeightsError
 from emo_msgs.msg import EmotionFeatures
-from emo_perception.config import PerceptionConfig
+from emo_perception.config import PerceptionConfig, SpeechConfig
+from emo_perception.hearing import Hearing
 from emo_perception.nodes import convert, qos
+from emo_perception.nodes.audio_input import AudioInput
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status
+from emo_perception.nodes.humans import make_humans
 from emo_perception.nodes.image_input import ImageInput
 from emo_perception.nodes.overlay import OverlayNode
 from emo_perception.nodes.parameters import declare
 from emo_perception.nodes.source import SourceNode
+from emo_perception.nodes.speech import SpeechNode
 from emo_perception.nodes.stage_node import StageNode, make_stage_nodes
 from emo_perception.nodes.timers import every
 from emo_perception.perception import Chain, Observation, join
@@ -32,19 +36,23 @@ RETRY_S = 5.0
 
 
 class PerceptionNode(LifecycleNode):
-    """Holds the chain; ``stages`` publish their parts of each frame, this node the join of them."""
+    """Holds the chain; ``stages`` publish their parts of each frame, this node the join of them; ``speech`` words."""
 
-    def __init__(self, stages: tuple[StageNode[Any], ...], overlay: OverlayNode) -> None:
+    def __init__(self, stages: tuple[StageNode[Any], ...], speech: SpeechNode, overlay: OverlayNode) -> None:
         super().__init__(PerceptionConfig.node)
         self.parameters = declare(self, PerceptionConfig)
         self.stages = {stage.get_name(): stage for stage in stages}
+        self.speech = speech
         self.overlay = overlay
         self._publisher = self.create_publisher(
             EmotionFeatures, "emotion_features", qos.RESULT, qos_overriding_options=qos.overridable()
         )
+        self._humans = make_humans(self) if self.parameters.current.rep155 else None
         self._chain: Chain | None = None
         self._live: LiveScheduler[Any, Observation] | None = None
+        self._hearing: Hearing[Any] | None = None
         self._input: ImageInput | None = None
+        self._audio_input: AudioInput | None = None
         self._frames = 0
         self._trouble = ""
         self._closing = False
@@ -56,8 +64,9 @@ class PerceptionNode(LifecycleNode):
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the engines. Fails with a message that says what to do when one cannot be loaded."""
         configs = {name: stage.parameters.current for name, stage in self.stages.items()}
+        own = {PerceptionConfig.node: self.parameters.current, SpeechConfig.node: self.speech.parameters.current}
         try:
-            chain = Chain({**configs, PerceptionConfig.node: self.parameters.current})
+            chain = Chain({**configs, **own})
             chain.warmup()
         except (EngineError, WeightsError) as error:
             if str(error) != self._trouble:
@@ -77,8 +86,12 @@ class PerceptionNode(LifecycleNode):
         self._live = LiveScheduler(self._admit, self._chain.steps)
         self._live.start()
         config = self.parameters.current
+        self._hearing = Hearing(self._chain, self._read, self.speech.say)
+        self._hearing.start()
+        self.speech.attach(self._hearing, self._chain.speech)
         if not config.source_inside:
-            self._input = ImageInput(self, config.image_transport, self._live.offer, self._chain.window.add_audio)
+            self._input = ImageInput(self, config.image_transport, self._live.offer)
+            self._audio_input = AudioInput(self, self._hearing.offer)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -114,11 +127,19 @@ class PerceptionNode(LifecycleNode):
         self.destroy_timer(self._autostart)
 
     def _stop(self) -> None:
-        if self._input is not None:
-            self._input.close()
+        for source in (self._input, self._audio_input):
+            if source is not None:
+                source.close()
         if self._live is not None:
             self._live.stop()
-        self._input = self._live = None  # only now: the workers may still have been taking in a last message
+        if self._hearing is not None:
+            self.speech.detach()
+            self._hearing.stop()
+        if self._humans is not None:
+            self._humans.close()
+        self._input = self._audio_input = self._live = self._hearing = (
+            None  # only now: the workers may still have been taking in a last message
+        )
 
     def _unload(self) -> None:
         if self._chain is not None:
@@ -140,9 +161,9 @@ class PerceptionNode(LifecycleNode):
             self._live.offer(frame)
 
     def offer_audio(self, chunk: AudioChunk) -> None:
-        """Sound of the source inside this process."""
-        if self._chain is not None:
-            self._chain.window.add_audio(chunk)
+        """Sound of the source inside this process; dropped while the node is not active."""
+        if self._hearing is not None:
+            self._hearing.offer(chunk)
 
     def _admit(self, raw: Any) -> Observation | None:
         """A frame of the source inside this process, or a message of a topic; None when it is bad."""
@@ -151,6 +172,10 @@ class PerceptionNode(LifecycleNode):
             return None
         image, _ = limit_width(frame.image, self.parameters.current.max_width)
         return Observation(replace(frame, image=image))
+
+    def _read(self, raw: Any) -> AudioChunk | None:
+        """Sound of the source inside this process, or a message of a topic; None when it is bad."""
+        return raw if self._audio_input is None else self._audio_input.read(raw)
 
     def _publish(self, done: Observation) -> None:
         """All messages of a finished frame; runs in the last worker."""
@@ -162,6 +187,8 @@ class PerceptionNode(LifecycleNode):
         if self._frames % self.parameters.current.features_every == 0:
             self._publisher.publish(messages.features)
         self._frames += 1
+        if self._humans is not None:
+            self._humans.publish(features)
         self.overlay.offer(done.frame, features)
 
     def _status(self) -> Status:
@@ -186,17 +213,18 @@ class PerceptionNode(LifecycleNode):
             values |= {
                 "image_topic": self._input.topic,
                 "bad_images": self._input.bad_images,
-                "bad_audio": self._input.bad_audio,
             }
+        if self._audio_input is not None:
+            values |= {"audio_topic": self._audio_input.topic, "bad_audio": self._audio_input.bad_audio}
         return values
 
 
 def make_nodes() -> list[Node]:
     """All nodes of the process. Their callbacks only hand over; the work is done by the workers of the chain."""
     stages = make_stage_nodes()
-    overlay = OverlayNode()
-    perception = PerceptionNode(stages, overlay)
-    nodes: list[Node] = [perception, *stages, overlay]
+    speech, overlay = SpeechNode(), OverlayNode()
+    perception = PerceptionNode(stages, speech, overlay)
+    nodes: list[Node] = [perception, *stages, speech, overlay]
     if perception.parameters.current.source_inside:
         nodes.append(SourceNode(perception.offer_frame, perception.offer_audio, lambda: perception.active))
     return nodes

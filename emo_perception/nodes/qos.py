@@ -6,6 +6,8 @@ them. Results are reliable and deep enough for two seconds of a stalled reader; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -28,6 +30,18 @@ RESULT = _qos(64)  # faces, action_units, emotions, emotion_features: 30 Hz
 CAPTION = _qos(16)
 STATE = _qos(1, latched=True)
 OVERLAY = _qos(1)
+
+
+def fitting(offered: Sequence[QoSProfile], depth: int) -> QoSProfile:
+    """A subscriber's profile that every publisher meets: reliable and latched only where all of them are."""
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered)
+    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
+    return _qos(depth, reliable=reliable, latched=latched)
+
+
+def replayed(*, image: bool, latched: bool) -> QoSProfile:
+    """A publisher's profile for a recorded topic: reliable, so that any subscriber hears it; of images the newest."""
+    return _qos(1 if image else 64, latched=latched)
 
 
 def overridable() -> QoSOverridingOptions:

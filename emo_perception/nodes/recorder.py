@@ -1,7 +1,8 @@
-"""Node ``recorder``: writes what the graph publishes into a rosbag2 folder, message bytes as they come."""
+"""Node ``recorder``: writes what the graph publishes, or chosen topics, into a rosbag2 folder, bytes as they come."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from functools import partial
@@ -10,8 +11,9 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
@@ -19,6 +21,7 @@ from emo_msgs import msg
 from emo_perception.bags import BagError, BagWriter
 from emo_perception.config import ConfigError, RecorderConfig
 from emo_perception.nodes import qos
+from emo_perception.nodes.message_types import UnknownTypeError, message_class
 from emo_perception.nodes.parameters import declare
 from emo_perception.nodes.timers import every
 
@@ -35,14 +38,43 @@ RESULTS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
     ("emotion_features", msg.EmotionFeatures, qos.RESULT),
     ("emotion_caption", msg.EmotionCaption, qos.CAPTION),
     ("emotion_caption/text", String, qos.CAPTION),
+    ("utterances", msg.Utterance, qos.RESULT),
+    ("emotion_cause", msg.EmotionCause, qos.CAPTION),
+    ("emotion_cause/text", String, qos.CAPTION),
     ("overlay/compressed", CompressedImage, qos.OVERLAY),
     ("/diagnostics", DiagnosticArray, qos.RESULT),
 )
 
 
+RAW_IMAGE = "sensor_msgs/msg/Image"
+
+
+class Choice:
+    """The topics that a configuration names: singly, by regular expression, or all. Raises :class:`ConfigError`."""
+
+    def __init__(self, node: Node, config: RecorderConfig) -> None:
+        self.names = {node.resolve_topic_name(name) for name in config.topics.split()}
+        self.patterned = bool(config.all or config.regex)
+        try:
+            self._pattern = re.compile("" if config.all else config.regex)
+        except re.error as error:
+            raise ConfigError(f"recorder.regex: {config.regex!r} is no regular expression: {error}") from None
+
+    def __bool__(self) -> bool:
+        return bool(self.names) or self.patterned
+
+    def takes(self, topic: str) -> bool:
+        """Whether the topic is to be recorded."""
+        return topic in self.names or (self.patterned and self._pattern.search(topic) is not None)
+
+
 class RecorderNode(Node):
     """Records until the process ends; with ``until_end`` until the source has ended and nothing more comes, with
-    ``seconds`` at most so long after the source began to play."""
+    ``seconds`` at most so long after the source began to play.
+
+    Without a choice of topics: what the nodes of this graph publish, images as JPEG only. With one: each topic that
+    has a publisher, from then on, whatever its type; a type that is not installed here is named and left out.
+    """
 
     def __init__(self) -> None:
         super().__init__(RecorderConfig.node)
@@ -59,9 +91,15 @@ class RecorderNode(Node):
         self._ended = False
         self._seconds = config.seconds or float("inf")
         self._playing_s: float | None = None
-        for topic, kind, profile in RESULTS:
-            self._listen(topic, kind, profile)
-        self._waiting = every(self, LOOK_S, self._listen_to_images)
+        self._raw_images = config.raw_images
+        self._seen: set[str] = set()
+        self._choice = Choice(self, config)
+        if self._choice:
+            every(self, LOOK_S, self._look)
+        else:
+            for topic, kind, profile in RESULTS:
+                self._listen(topic, kind, profile)
+            self._waiting = every(self, LOOK_S, self._listen_to_images)
         if config.until_end or config.seconds:
             every(self, LOOK_S, self._finish)
 
@@ -74,6 +112,8 @@ class RecorderNode(Node):
             bag.close()
         counts = ", ".join(f"{topic} {count}" for topic, count in sorted(bag.counts.items()))
         self.get_logger().info(f"recorded {counts or 'nothing'}")
+        for topic in sorted(self._choice.names - self._seen):
+            self.get_logger().warning(f"{topic} never had a publisher: nothing of it was recorded")
 
     def _listen(self, topic: str, kind: type[Any], profile: QoSProfile) -> None:
         name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
@@ -85,6 +125,36 @@ class RecorderNode(Node):
         if any(self.count_subscribers(self.resolve_topic_name(topic)) for topic in ("image_raw", JPEG)):
             self.destroy_timer(self._waiting)
             self._listen(JPEG, CompressedImage, qos.OVERLAY)
+
+    def _look(self) -> None:
+        """Record the chosen topics that have come since the last look."""
+        for topic, kinds in self.get_topic_names_and_types():
+            if topic in self._seen or not self._choice.takes(topic):
+                continue
+            publishers = self.get_publishers_info_by_topic(topic)
+            if not publishers:
+                continue
+            self._seen.add(topic)
+            if kinds[0] == RAW_IMAGE and not self._raw_images and topic not in self._choice.names:
+                self.get_logger().info(f"{topic}: raw images are left out; --raw-images records them too")
+                continue
+            self._listen_to(topic, kinds[0], publishers)
+
+    def _listen_to(self, topic: str, kind: str, publishers: list[TopicEndpointInfo]) -> None:
+        """Record one topic with a QoS that all its publishers meet."""
+        profile = qos.fitting([publisher.qos_profile for publisher in publishers], 8 if kind == RAW_IMAGE else 64)
+        latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        try:
+            message_type = message_class(kind)
+            with self._writing:
+                if self._bag is None:
+                    return
+                self._bag.add(topic, kind, latched=latched)
+        except (UnknownTypeError, BagError) as error:
+            self.get_logger().warning(f"{topic} is not recorded: {error}")
+            return
+        self._listen(topic, message_type, profile)
+        self.get_logger().info(f"recording {topic}")
 
     def _record(self, topic: str, kind: str, data: bytes) -> None:
         with self._writing:

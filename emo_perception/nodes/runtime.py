@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 from rclpy.qos_overriding_options import InvalidQosOverridesError
@@ -50,7 +50,7 @@ class RosLogHandler(logging.Handler):
 def run(name: str, make_nodes: Callable[[], Sequence[Node]], args: list[str] | None = None) -> int:
     """Run the nodes until SIGINT or SIGTERM and return the exit code of the process ``name``.
 
-    Each node has an executor and a thread of its own. A node that owns workers has ``close()``, called while ROS still
+    Each node has an executor and a thread of its own, or as many as its ``executor_threads`` asks for. A node that owns workers has ``close()``, called while ROS still
     works; it must return within two seconds. A :class:`ConfigError`, or ROS arguments that cannot be read, end in one
     line and code 78. ``args``: the command line; None = ``sys.argv``.
     """
@@ -85,7 +85,7 @@ def _refused(logger: logging.Logger | RcutilsLogger, error: Exception) -> int:
 def _spin(nodes: Sequence[Node], stop: threading.Event) -> int:
     # At every message an executor of rclpy looks at each timer, service and event of all its nodes: one that held them
     # all would spend as much on an image as the image itself costs.
-    executors = [SingleThreadedExecutor() for _ in nodes]
+    executors = [_executor(getattr(node, "executor_threads", 1)) for node in nodes]
     crashes: list[BaseException] = []
 
     def spin(executor: Executor) -> None:
@@ -123,6 +123,10 @@ def _spin(nodes: Sequence[Node], stop: threading.Event) -> int:
     if crashes:
         raise crashes[0]
     return EXIT_OK
+
+
+def _executor(threads: int) -> Executor:
+    return MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
 
 
 def _give_up(logger: RcutilsLogger) -> None:

@@ -44,25 +44,25 @@ def open_source(config: SourceConfig) -> Source:
 
 def choose_backend(wanted: str, location: Location) -> str:
     """``gstreamer`` or ``pyav``. Raises :class:`SourceError` naming the command that installs what is missing."""
-    gstreamer_lacks = "" if wanted == "pyav" else _gstreamer_lacks(location)
+    lacking = "" if wanted == "pyav" else gstreamer_lacks(location)
     pyav_here = find_spec("av") is not None
-    if wanted == "gstreamer" and gstreamer_lacks:
-        raise SourceError(f"source.backend is gstreamer, but {gstreamer_lacks}: {GSTREAMER_COMMAND}", permanent=True)
-    if not pyav_here and (wanted == "pyav" or gstreamer_lacks):
+    if wanted == "gstreamer" and lacking:
+        raise SourceError(f"source.backend is gstreamer, but {lacking}: {GSTREAMER_COMMAND}", permanent=True)
+    if not pyav_here and (wanted == "pyav" or lacking):
         raise SourceError(
-            f"no backend for {location.shown}: {gstreamer_lacks or 'source.backend is pyav'}, and PyAV is not "
+            f"no backend for {location.shown}: {lacking or 'source.backend is pyav'}, and PyAV is not "
             f"installed: {PYAV_COMMAND}, or {GSTREAMER_COMMAND}",
             permanent=True,
         )
-    if wanted == "auto" and gstreamer_lacks:
-        log.info("%s: read by PyAV, for %s (to change that: %s)", location.shown, gstreamer_lacks, GSTREAMER_COMMAND)
+    if wanted == "auto" and lacking:
+        log.info("%s: read by PyAV, for %s (to change that: %s)", location.shown, lacking, GSTREAMER_COMMAND)
         return "pyav"
     backend = "gstreamer" if wanted == "auto" else wanted
     log.info("%s: read by %s%s", location.shown, backend, "" if wanted == "auto" else ", as source.backend asks")
     return backend
 
 
-def _gstreamer_lacks(location: Location) -> str:
+def gstreamer_lacks(location: Location) -> str:
     """What keeps GStreamer from reading this address; empty when nothing does."""
     try:
         from emo_perception.sources import gstreamer

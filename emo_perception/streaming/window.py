@@ -73,6 +73,7 @@ class AudioRing:
     def __init__(self, seconds: float, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
         self.gaps = 0
+        self._frame_id = ""
         self._data = np.zeros(round(seconds * sample_rate_hz), np.int16)
         self._origin_ns: int | None = None
         self._end = 0  # samples since the origin
@@ -85,6 +86,7 @@ class AudioRing:
             )
         if self._origin_ns is None:
             self._origin_ns, self._end = chunk.stamp_ns, 0
+        self._frame_id = chunk.frame_id
         start = self._index(chunk.stamp_ns)
         slack = self.sample_rate_hz // 50  # stamps jitter: up to 20 ms is no hole
         if abs(start - self._end) <= slack:
@@ -102,7 +104,13 @@ class AudioRing:
         first = min(max(self._index(start_ns), oldest), self._end)
         last = min(max(self._index(end_ns), first), self._end)
         samples = self._data[np.arange(first, last) % self._data.size]
-        return AudioChunk(self._origin_ns + first * NS_PER_S // self.sample_rate_hz, samples, self.sample_rate_hz)
+        stamp_ns = self._origin_ns + first * NS_PER_S // self.sample_rate_hz
+        return AudioChunk(stamp_ns, samples, self.sample_rate_hz, self._frame_id)
+
+    @property
+    def seconds(self) -> float:
+        """How much sound it holds."""
+        return 0.0 if self._origin_ns is None else min(self._end, self._data.size) / self.sample_rate_hz
 
     def clear(self) -> None:
         """Forget all sound; the memory stays."""
@@ -130,15 +138,18 @@ class WindowCounts:
 
 
 class SlidingWindow:
-    """Frames and sound of the last ``seconds``, cut by header stamps; shared by all stages of the process.
+    """Frames of the last ``seconds`` and sound of the last ``sound_s`` (0 = as long), cut by header stamps; shared by
+    all stages of the process.
 
     A stamp that jumps back by more than ``jump_back_s`` empties the window: what it held belongs to another time.
     """
 
-    def __init__(self, seconds: float, fps: float, jump_back_s: float, sample_rate_hz: int = 16_000) -> None:
+    def __init__(
+        self, seconds: float, fps: float, jump_back_s: float, sample_rate_hz: int = 16_000, *, sound_s: float = 0.0
+    ) -> None:
         self._lock = threading.Lock()
         self._frames = FrameRing(max(1, round(seconds * fps)), fps)
-        self._audio = AudioRing(seconds, sample_rate_hz)
+        self._audio = AudioRing(sound_s or seconds, sample_rate_hz)
         self._frame_time = Timeline(jump_back_s)
         self._audio_time = Timeline(jump_back_s)
         self._late = self._restarts = 0
@@ -155,12 +166,14 @@ class SlidingWindow:
                 self._frames.clear()
             self._frames.add(frame)
 
-    def add_audio(self, chunk: AudioChunk) -> None:
-        """Take sound in. Raises ``ValueError`` for a sample rate other than the window's."""
+    def add_audio(self, chunk: AudioChunk) -> Admission:
+        """Take sound in and say how its stamp was judged. Raises ``ValueError`` for another rate than the window's."""
         with self._lock:
-            if self._audio_time.admit(chunk.stamp_ns) is Admission.RESTART:
+            admission = self._audio_time.admit(chunk.stamp_ns)
+            if admission is Admission.RESTART:
                 self._audio.clear()
             self._audio.add(chunk)
+            return admission
 
     def clip(self, start_ns: int, end_ns: int) -> Clip:
         """Frames with ``start_ns <= stamp <= end_ns``, oldest first."""
@@ -175,11 +188,4 @@ class SlidingWindow:
     def counts(self) -> WindowCounts:
         """What the window holds and refused so far."""
         with self._lock:
-            held = self._audio.cut(0, 2**62)
-            return WindowCounts(
-                len(self._frames),
-                self._late,
-                len(held.samples) / self._audio.sample_rate_hz,
-                self._audio.gaps,
-                self._restarts,
-            )
+            return WindowCounts(len(self._frames), self._late, self._audio.seconds, self._audio.gaps, self._restarts)

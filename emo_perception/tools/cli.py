@@ -21,7 +21,10 @@ DISTRIBUTION: Final = "emo_perception"
 
 #: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
 BUILT_IN: Final = {
+    "bag": "emo_perception.tools.bag:main",
+    "cause": "training.causes:main",
     "demo": "emo_perception.tools.demo:main",
+    "doctor": "emo_perception.tools.doctor.command:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
     "weights": "emo_perception.tools.weights:main",

@@ -25,10 +25,11 @@ DESCRIPTION = "Run the graph on a video, a picture or a camera, and leave video,
 SAMPLE = "ravdess_angry"
 RESULTS = ("overlay.mp4", "features.jsonl", "captions.jsonl", "summary.md", "bag")
 
-#: On top of the profile: the images go into the bag as JPEG, no frame is lost to a slow start, and the recorder ends
-#: with the source.
+#: On top of the profile: the images go into the bag as JPEG, no frame is lost to a slow start, the dialogue is of this
+#: run only, and the recorder ends with the source.
 PARAMETERS: dict[str, dict[str, object]] = {
     "source": {"encoding": "both", "wait_for_subscriber_s": 60.0},
+    "cause": {"persist": False},
     "recorder": {"until_end": True},
 }
 

@@ -1,4 +1,7 @@
-"""Pixels out of ROS image messages: any usual encoding -> RGB uint8 [H, W, 3], or a :class:`BadImage` that says why."""
+"""Pixels out of ROS image messages: any usual encoding -> RGB uint8 [H, W, 3], or a :class:`BadImage` that says why.
+
+ROS-free: only fields are read, so that a message of rclpy and one that rosbags read from a file are the same.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
 
 from emo_perception.from_msg import stamp_ns
 from emo_perception.types import Frame
@@ -53,12 +55,15 @@ _SIXTEEN_BIT = frozenset(name for name in _LAYOUTS if "16" in name)
 ENCODINGS = tuple(sorted(_LAYOUTS))
 
 
-def frame_from_msg(message: Image | CompressedImage) -> Frame:
-    """A frame out of a message. Raises :class:`BadImage`."""
-    return Frame(stamp_ns(message.header.stamp), image_from_msg(message), message.header.frame_id)
+def frame_from_msg(message: Any) -> Frame:
+    """A frame out of a message, Image or CompressedImage. Raises :class:`BadImage`, also for a stamp of zero."""
+    stamp = stamp_ns(message.header.stamp)
+    if stamp == 0:
+        raise BadImage("header.stamp is zero: expected the acquisition time; set it in the camera's driver")
+    return Frame(stamp, image_from_msg(message), message.header.frame_id)
 
 
-def image_from_msg(message: Image | CompressedImage) -> RGB:
+def image_from_msg(message: Any) -> RGB:
     """RGB uint8 [H, W, 3] of a message. May be a view onto the message's data: do not write into it.
 
     16-bit images keep their upper eight bits. Raises :class:`BadImage` for an unknown encoding, a size or step that
@@ -67,7 +72,7 @@ def image_from_msg(message: Image | CompressedImage) -> RGB:
     return _decoded(message) if hasattr(message, "format") else _raw(message)
 
 
-def _raw(message: Image) -> RGB:
+def _raw(message: Any) -> RGB:
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         raise BadImage(f"encoding {message.encoding!r} is not supported; supported: {', '.join(ENCODINGS)}")
@@ -105,7 +110,7 @@ _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _COLOR_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)  # not in the OpenCV of Humble
 
 
-def _decoded(message: CompressedImage) -> RGB:
+def _decoded(message: Any) -> RGB:
     data = np.frombuffer(message.data, np.uint8)
     head, tail = data[:8].tobytes(), data[-4096:].tobytes().rstrip(b"\0")
     if not data.size:

@@ -1,0 +1,84 @@
+"""What REP-155 (ROS4HRI) says of a face, out of our features: numbers only; the node of ``humans`` makes messages of them.
+
+Source: REP-155 and the messages of ``hri_msgs`` 2.x. What is not measured is said with confidence 0, never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_perception.types import FaceActionUnits, FaceEmotion, FaceFeatures
+
+FACS = 99
+"""Length of the arrays of ``FacialActionUnits``: index = FACS number."""
+
+NOT_MEASURED = math.nan
+"""Valence and arousal: our networks have classes, no dimensions."""
+
+
+class Region(NamedTuple):
+    """Box of a face in parts of the image, each in [0, 1]."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class Facs(NamedTuple):
+    """``intensity`` and ``confidence``, float32 [99], indexed by FACS number."""
+
+    intensity: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+class Expression(NamedTuple):
+    """The strongest expression (REP-155 name) and its probability; without one: empty and 0."""
+
+    expression: str
+    confidence: float
+
+
+def face_id(track_id: int) -> str:
+    """The id of a face as REP-155 uses it in topic names, where no part may begin with a digit."""
+    return f"face_{track_id}"
+
+
+def region(face: FaceFeatures, size_wh: tuple[int, int]) -> Region:
+    """The part of the box that lies in the image; ``size_wh`` in pixels. A face outside has an empty region at the edge."""
+    x, y, width, height = (float(value) for value in face.track.box_xywh)
+    image_width, image_height = size_wh
+    return Region(
+        _clip(x / image_width), _clip(y / image_height),
+        _clip((x + width) / image_width), _clip((y + height) / image_height),
+    )  # fmt: skip
+
+
+def facs(units: FaceActionUnits, confidence: float) -> Facs:
+    """All action units, each with the face's ``confidence`` where it was measured.
+
+    The array has no sides: an action unit of one side counts as much as that side shows (the stronger of the two), so
+    that a smile of one corner is not halved.
+    """
+    intensities, confidences = np.zeros(FACS, np.float32), np.zeros(FACS, np.float32)
+    for au, intensity in zip(units.au, units.intensity, strict=True):
+        if 0 <= au < FACS:
+            intensities[au] = max(intensities[au], float(intensity))
+            confidences[au] = confidence
+    return Facs(intensities, confidences)
+
+
+def expression(emotion: FaceEmotion) -> Expression:
+    """The strongest expression of a face."""
+    if not emotion.labels:
+        return Expression("", 0.0)
+    best = int(np.argmax(emotion.probabilities))
+    return Expression(emotion.labels[best], float(emotion.probabilities[best]))
+
+
+def _clip(part: float) -> float:
+    return min(1.0, max(0.0, part))

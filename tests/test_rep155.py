@@ -1,0 +1,101 @@
+"""REP-155: what of our features becomes which number, without ROS; and the real topics with ``hri_msgs`` (``make test-slow``)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hri_messages
+import numpy as np
+import pytest
+
+from emo_models.fetch import pull
+from emo_models.labels import AU_NAMES, REP155_EXPRESSIONS, VOCABULARIES, rep155_labels
+from emo_perception import rep155
+from emo_perception.types import FaceActionUnits, FaceEmotion, FaceFeatures, FaceTrack, Side
+
+
+def face(box: tuple[float, float, float, float]) -> FaceFeatures:
+    track = FaceTrack(
+        3, 0.75, 0, np.array(box, np.float32), np.zeros((5, 2), np.float32), np.zeros(3, np.float32)
+    )  # fmt: skip
+    return FaceFeatures(track, units(), FaceEmotion(3, "fer7", (), np.zeros(0, np.float32)))
+
+
+def units(*values: tuple[int, Side, float]) -> FaceActionUnits:
+    au, side, intensity = zip(*values, strict=True) if values else ((), (), ())
+    return FaceActionUnits(3, "blendshape", tuple(au), tuple(side), np.array(intensity, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((64, 48, 320, 240), (0.1, 0.1, 0.6, 0.6)),
+        ((-64, -48, 128, 96), (0, 0, 0.1, 0.1)),
+        ((576, 432, 128, 96), (0.9, 0.9, 1, 1)),
+        ((700, 500, 10, 10), (1, 1, 1, 1)),
+    ],
+    ids=["inside", "over the corner", "over the other corner", "outside"],
+)
+def test_region_is_the_visible_part_of_the_box(box, expected) -> None:
+    assert rep155.region(face(box), (640, 480)) == pytest.approx(expected)
+
+
+def test_action_units_lie_at_their_numbers_and_a_side_is_not_halved() -> None:
+    found = rep155.facs(units((1, Side.BOTH, 0.25), (12, Side.LEFT, 0.75), (12, Side.RIGHT, 0.125)), 0.5)
+    assert found.intensity.shape == found.confidence.shape == (99,)
+    assert {au: float(found.intensity[au]) for au in np.flatnonzero(found.intensity)} == {1: 0.25, 12: 0.75}
+    assert {au: float(found.confidence[au]) for au in np.flatnonzero(found.confidence)} == {1: 0.5, 12: 0.5}
+
+
+def test_a_measured_zero_differs_from_what_was_not_measured() -> None:
+    found = rep155.facs(units((4, Side.BOTH, 0.0)), 1.0)
+    assert (found.intensity[4], found.confidence[4], found.confidence[5]) == (0, 1, 0)
+
+
+def test_every_action_unit_that_we_name_has_a_place() -> None:
+    assert max(AU_NAMES) < rep155.FACS
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_every_class_of_every_network_is_an_expression_of_rep_155(vocabulary) -> None:
+    labels = rep155_labels(vocabulary)
+    for index, label in enumerate(labels):
+        probabilities = np.full(len(labels), 0.1, np.float32)
+        probabilities[index] = 0.4
+        said = rep155.expression(FaceEmotion(3, vocabulary, labels, probabilities))
+        assert said == (label, pytest.approx(0.4))
+        assert said.expression in REP155_EXPRESSIONS
+
+
+def test_without_a_network_there_is_no_expression() -> None:
+    assert rep155.expression(face((0, 0, 1, 1)).emotion) == ("", 0.0)
+
+
+def test_ids_can_stand_in_topic_names() -> None:
+    assert rep155.face_id(7) == "face_7"
+
+
+@pytest.mark.slow
+def test_a_face_has_topics_while_it_is_there(tmp_path) -> None:
+    environment = {**os.environ, **hri_messages.build(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(hri_messages.ROOT)])
+    command = [sys.executable, str(Path(__file__).with_name("hear_humans.py")), str(pull("astronaut"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    base = f"/humans/faces/face_{told['track']}"
+    assert told["while_there"] == [f"{base}/expression", f"{base}/facs", f"{base}/roi", "/humans/faces/tracked"]
+    assert told["afterwards"] == ["/humans/faces/tracked"]
+    assert told["roi"]["frame"] == told["facs"]["frame"] == told["expression"]["frame"] == "cam"
+    assert told["roi"]["stamp"] == told["facs"]["stamp"] == told["expression"]["stamp"]
+    assert told["expression"]["expression"] == "happy"
+    assert math.isnan(told["expression"]["valence"])
+    assert told["facs"]["intensity"][12] > 0.8
+    x, y, width, height = (value / side for value, side in zip(told["box"], told["size"] * 2, strict=True))
+    roi = [told["roi"][name] for name in ("xmin", "ymin", "xmax", "ymax")]
+    assert roi == pytest.approx([x, y, x + width, y + height], abs=0.05)
