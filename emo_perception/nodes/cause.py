@@ -203,9 +203,7 @@ class CauseNode(Node):
         assert self._rephraser is not None
         while (cause := self._outbox.take()) is not None:
             try:
-                cause = self._rephraser(
-                    cause, self.parameters.current.chat_timeout_s, cancelled=self._closing.is_set
-                )
+                cause = self._rephraser(cause, self.parameters.current.chat_timeout_s, cancelled=self._closing.is_set)
             except Cancelled:
                 pass
             except Exception as error:
