@@ -73,18 +73,24 @@ def typestore() -> Typestore:
     return store
 
 
-def learn(kind: str) -> bool:
-    """Make ``package/msg/Name`` known to :func:`typestore` from the ``.msg`` files installed here; False if there is none."""
+def learn(kind: str, definition: str = "") -> bool:
+    """Make ``package/msg/Name`` known to :func:`typestore`: from the ``.msg`` files installed here, else as a bag defines it.
+
+    False where neither has it.
+    """
     store, types = typestore(), {}
     missing = {kind} - store.fielddefs.keys()
     while missing:
         name = missing.pop()
         file = _installed(name)
         if file is None:
-            return False
+            if not definition:
+                return False
+            types = get_types_from_msg(definition, kind)
+            break
         types.update(get_types_from_msg(file.read_text(encoding="utf-8"), name))
         missing |= _parts(types[name]) - types.keys() - store.fielddefs.keys()
-    store.register(types)
+    store.register({name: fields for name, fields in types.items() if name not in store.fielddefs})
     return True
 
 
@@ -372,6 +378,8 @@ def read(folder: Path, topics: Sequence[str] = ()) -> Iterator[Recorded]:
     Raises :class:`BagError` for what is no bag, and for a type that nobody here knows.
     """
     with Bag(folder) as bag:
+        for topic in bag.topics:
+            learn(topic.kind, topic.definition)
         for raw in bag.messages(topics or None):
             yield Recorded(raw.topic, raw.kind, raw.received_ns, deserialize(raw))
         for trouble in bag.troubles:

@@ -1,4 +1,4 @@
-"""The stages without a graph: every image of a bag or file through face, action units, emotion and captions.
+"""The stages without a graph: every image and sound of a bag or file through face, action units, emotion, speech, captions.
 
 Nothing is dropped for being slow, no clock is read, and the same input gives the same bytes. Times of computation go
 into a file of their own.
@@ -15,37 +15,51 @@ from pathlib import Path
 from typing import TextIO
 
 from emo_models.preprocess import limit_width
-from emo_perception import jsonl
-from emo_perception.bags import Bag, BagError, Topic, deserialize
+from emo_perception import jsonl, pcm
+from emo_perception.bags import Bag, BagError, Topic, deserialize, learn
 from emo_perception.config import CaptionConfig, Config, PerceptionConfig, SourceConfig
 from emo_perception.images import BadImage, frame_from_msg
 from emo_perception.perception import Chain
-from emo_perception.sources import open_source
+from emo_perception.sources import Item, open_source
 from emo_perception.stages.caption import CaptionStage
-from emo_perception.types import Caption, EmotionFeatures, Frame
+from emo_perception.stages.speech import Segment
+from emo_perception.types import NS_PER_S, AudioChunk, Caption, EmotionFeatures, Frame
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 OVERLAY = "overlay/compressed"
-RESULTS = ("features.jsonl", "captions.jsonl", "latencies.jsonl")
+#: Sound that :mod:`emo_perception.pcm` understands, and what describes one kind of it.
+SOUND = (
+    "emo_msgs/msg/AudioChunk",
+    "audio_common_msgs/msg/AudioStamped",
+    "audio_common_msgs/msg/AudioDataStamped",
+    "audio_common_msgs/msg/AudioData",
+)
+SOUND_INFO = "audio_common_msgs/msg/AudioInfo"
+RESULTS = ("features.jsonl", "captions.jsonl", "utterances.jsonl", "latencies.jsonl")
 
 
 @dataclass(slots=True)
 class Tally:
     """What came of an offline run.
 
-    ``refused``: reason -> images that are none; ``late``: images whose stamp did not increase; ``withheld``: captions
-    that claim what was not measured.
+    ``refused``: reason -> messages that are no image or no sound; ``late``: images whose stamp did not increase;
+    ``withheld``: captions that claim what was not measured.
     """
 
     frames: int = 0
     features: int = 0
     captions: int = 0
     abstentions: int = 0
+    utterances: int = 0
     withheld: int = 0
     late: int = 0
     wall_s: float = 0.0
     stream_s: float = 0.0
     refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, error: Exception) -> None:
+        """Count a message that cannot be used by its reason."""
+        self.refused[str(error)] = self.refused.get(str(error), 0) + 1
 
 
 def image_topic(bag: Bag, wanted: str = "") -> str:
@@ -75,23 +89,48 @@ def image_topic(bag: Bag, wanted: str = "") -> str:
     return next(iter(cameras.values())).name
 
 
-def bag_frames(bag: Bag, topic: str, tally: Tally) -> Iterator[Frame]:
-    """The images of a topic, in the order of receipt; what is no image is counted by its reason."""
-    for raw in bag.messages({topic}):
+def sound_topic(bag: Bag, wanted: str = "") -> str:
+    """The topic of the sound: ``wanted``, or the only one of the bag; empty when there is none.
+
+    Raises :class:`BagError` that names the choices.
+    """
+    sounds = [t.name for t in bag.topics if t.kind in SOUND and t.count]
+    if wanted:
+        wanted = wanted if wanted.startswith("/") else f"/{wanted}"
+        if wanted not in sounds:
+            raise BagError(f"{bag.path}: no sound on {wanted}; sound is on: {', '.join(sounds) or 'no topic'}")
+        return wanted
+    if len(sounds) > 1:
+        raise BagError(f"{bag.path} has several microphones; choose one with --audio-topic: {', '.join(sounds)}")
+    return "".join(sounds)
+
+
+def bag_items(bag: Bag, images: str, sound: str, tally: Tally) -> Iterator[Item]:
+    """Images and sound of two topics, in the order of receipt; what is neither is counted by its reason."""
+    described = sound.rpartition("/")[0] + "/audio_info"
+    info = None
+    for topic in bag.topics:
+        learn(topic.kind, topic.definition)
+    for raw in bag.messages({images, sound, described} - {""}):
         try:
-            yield frame_from_msg(deserialize(raw))
-        except (BadImage, BagError) as error:
-            tally.refused[str(error)] = tally.refused.get(str(error), 0) + 1
+            message = deserialize(raw)
+            if raw.topic == images:
+                yield frame_from_msg(message)
+            elif raw.topic == sound:
+                yield pcm.sound(message, info)
+            elif raw.kind == SOUND_INFO:
+                info = message
+        except (BadImage, pcm.BadSound, BagError) as error:
+            tally.refuse(error)
 
 
-def file_frames(file: Path, source: SourceConfig) -> Iterator[Frame]:
-    """The images of a video or picture, from stream time zero. Raises :class:`emo_perception.sources.SourceError`."""
-    config = source.with_values({"uri": str(file), "loop": False, "realtime": False, "audio": False})
-    return (item for item in open_source(config) if isinstance(item, Frame))
+def file_items(file: Path, source: SourceConfig) -> Iterator[Item]:
+    """Images and sound of a video, from stream time zero. Raises :class:`emo_perception.sources.SourceError`."""
+    return iter(open_source(source.with_values({"uri": str(file), "loop": False, "realtime": False})))
 
 
-def process(frames: Iterable[Frame], configs: Mapping[str, Config], out: Path, tally: Tally) -> None:
-    """Run the stages over all frames and write :data:`RESULTS` into ``out``, which is made; fills in the tally.
+def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tally: Tally) -> None:
+    """Run the stages over everything and write :data:`RESULTS` into ``out``, which is made; fills in the tally.
 
     Raises as :class:`emo_perception.perception.Chain`.
     """
@@ -105,40 +144,58 @@ def process(frames: Iterable[Frame], configs: Mapping[str, Config], out: Path, t
         chain.warmup()
         out.mkdir(parents=True, exist_ok=True)
         files = [stack.enter_context((out / name).open("w", encoding="utf-8")) for name in RESULTS]
-        features_file, captions_file, latencies_file = files
-        watch = _Watch(frames, perception.max_width, tally)
-        for features in chain.offline(watch):
+        features_file, captions_file, utterances_file, latencies_file = files
+        feed = _Feed(items, chain, perception.max_width, utterances_file, tally)
+        for features in chain.offline(feed):
             features_file.write(jsonl.line(features))
             _say(stage(features), captions_file, tally)
-            latencies_file.write(watch.line(features))
+            latencies_file.write(feed.latency(features))
             tally.features += 1
         _say(stage.flush(), captions_file, tally)
         tally.late = chain.steps[0].stats.snapshot().late
     tally.wall_s = time.perf_counter() - begin
 
 
-class _Watch:
-    """Hands out frames, scaled as perception does, and knows when it did."""
+class _Feed:
+    """Hands out the frames, scaled as perception does, and knows when it did; sound is heard on the way."""
 
-    def __init__(self, frames: Iterable[Frame], max_width: int, tally: Tally) -> None:
-        self._frames, self._max_width, self._tally = frames, max_width, tally
+    def __init__(self, items: Iterable[Item], chain: Chain, max_width: int, utterances: TextIO, tally: Tally) -> None:
+        self._items, self._chain, self._max_width = items, chain, max_width
+        self._utterances, self._tally = utterances, tally
         self._out_s = 0.0
 
     def __iter__(self) -> Iterator[Frame]:
         last_ns = None
-        for frame in self._frames:
+        for item in self._items:
+            if isinstance(item, AudioChunk):
+                self._hear(item)
+                continue
             self._tally.frames += 1
-            step_ns = 0 if last_ns is None else frame.stamp_ns - last_ns
-            self._tally.stream_s += max(0, step_ns) / 1e9
-            last_ns = frame.stamp_ns
-            image, _ = limit_width(frame.image, self._max_width)
+            self._tally.stream_s += 0.0 if last_ns is None else max(0, item.stamp_ns - last_ns) / NS_PER_S
+            last_ns = item.stamp_ns
+            image, _ = limit_width(item.image, self._max_width)
             self._out_s = time.perf_counter()
-            yield replace(frame, image=image)
+            yield replace(item, image=image)
+        if self._chain.speech is not None:
+            self._understand(self._chain.speech.flush())
 
-    def line(self, features: EmotionFeatures) -> str:
-        """Milliseconds since the frame of these features was handed out."""
+    def latency(self, features: EmotionFeatures) -> str:
+        """A line with the milliseconds since the frame of these features was handed out."""
         spent_ms = (time.perf_counter() - self._out_s) * 1e3
         return json.dumps({"stamp_ns": features.stamp_ns, "ms": round(spent_ms, 3)}) + "\n"
+
+    def _hear(self, chunk: AudioChunk) -> None:
+        try:
+            self._understand(self._chain.hear(chunk))
+        except ValueError as error:
+            self._tally.refuse(error)
+
+    def _understand(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            utterance = self._chain.speech(segment) if self._chain.speech is not None else None
+            if utterance is not None:
+                self._utterances.write(jsonl.line(utterance))
+                self._tally.utterances += 1
 
 
 def _say(caption: Caption | None, file: TextIO, tally: Tally) -> None:

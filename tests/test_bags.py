@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from bag_files import START_NS, STEP_NS, STRING, copy, cut, killed, text, write_like_humble, write_texts
+from graph_peer import ROOT
 
 from emo_perception import bags
 from emo_perception.bags import Bag, BagError, BagWriter, deserialize, learn
@@ -138,6 +141,24 @@ def test_types_of_other_packages_are_learnt_from_their_installed_definitions(tmp
     writer.add("/v", "vendor_msgs/msg/Outer")
     writer.close()
     assert {"vendor_msgs/msg/Inner", "vendor_msgs/msg/Outer"} <= bags.typestore().fielddefs.keys()
+
+
+def test_types_that_are_not_installed_are_read_as_the_bag_defines_them(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "share" / "gone_msgs" / "msg" / "Thing.msg"
+    file.parent.mkdir(parents=True)
+    file.write_text("float32 x\n")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    writer = BagWriter(tmp_path / "bag")
+    writer.write("/thing", "gone_msgs/msg/Thing", START_NS, b"\0\1\0\0\0\0\x80\x3f")
+    writer.close()
+    monkeypatch.undo()
+    script = (
+        "import sys; from pathlib import Path; from emo_perception import bags; "
+        "print([m.message.x for m in bags.read(Path(sys.argv[1]))])"
+    )  # in a process that has never heard of the type
+    command_line = [sys.executable, "-c", script, str(tmp_path / "bag")]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[1.0]\n"
 
 
 def test_a_message_recorded_with_another_definition_is_recognised(tmp_path: Path) -> None:

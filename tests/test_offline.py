@@ -11,7 +11,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bag_files import JPEG, START_NS, STEP_NS, STRING, copy, cut, jpeg, raw, text, write_images, write_texts
+from bag_files import (
+    JPEG,
+    START_NS,
+    STEP_NS,
+    STRING,
+    copy,
+    cut,
+    header,
+    jpeg,
+    message,
+    raw,
+    text,
+    write_images,
+    write_texts,
+)
 from graph_peer import ROOT
 from media_files import write_clip
 
@@ -19,9 +33,10 @@ from emo_models import weights
 from emo_models.fetch import pull
 from emo_perception import offline
 from emo_perception.bags import Bag, BagError, BagWriter
-from emo_perception.config import EXIT_CONFIG
+from emo_perception.config import EXIT_CONFIG, SourceConfig
+from emo_perception.sources import open_source
 from emo_perception.tools import bag as command
-from emo_perception.types import NS_PER_S
+from emo_perception.types import NS_PER_S, AudioChunk
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +81,41 @@ def test_two_runs_write_the_same_bytes_and_drop_nothing(tmp_path: Path, film: li
     assert all(entry["ms"] > 0 for entry in latencies)
 
 
+def test_the_sound_of_a_bag_is_understood_the_same_each_time(tmp_path: Path) -> None:
+    items = list(open_source(SourceConfig(uri=str(pull("ravdess_angry")), realtime=False, width=320, fps=5.0)))
+    writer = BagWriter(tmp_path / "bag")
+    for item in items:
+        now_ns = START_NS + item.stamp_ns
+        if isinstance(item, AudioChunk):
+            fields = {"sample_rate": item.sample_rate_hz, "channels": 1, "data": item.samples}
+            writer.write("/audio", offline.SOUND[0], now_ns, message(offline.SOUND[0], header=header(now_ns), **fields))
+        else:
+            image = np.ascontiguousarray(item.image[..., ::-1])
+            writer.write("/image_raw", offline.IMAGE, now_ns, raw(now_ns, image))
+    writer.close()
+    for name in ("one", "two"):
+        assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / name)]) == 0
+    for name in ("features.jsonl", "captions.jsonl", "utterances.jsonl"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    (utterance,) = lines(tmp_path / "one" / "utterances.jsonl")
+    assert "dogs" in utterance["text"].lower(), utterance
+    assert START_NS < utterance["start_ns"] < utterance["end_ns"] < START_NS + 5 * NS_PER_S
+
+
+def test_sound_that_is_none_is_named(tmp_path: Path, portrait: np.ndarray, capsys) -> None:
+    writer = BagWriter(tmp_path / "bag")
+    writer.write("/image_raw", offline.IMAGE, START_NS, raw(START_NS, portrait))
+    fields = {"sample_rate": 3, "channels": 1, "data": np.zeros(9, np.int16)}
+    writer.write("/mic", offline.SOUND[0], START_NS, message(offline.SOUND[0], header=header(START_NS), **fields))
+    writer.close()
+    assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == command.EXIT_DAMAGED
+    assert "1 messages refused: expected a sample rate of" in capsys.readouterr().err
+    with Bag(tmp_path / "bag") as bag:
+        assert offline.sound_topic(bag) == offline.sound_topic(bag, "mic") == "/mic"
+        with pytest.raises(BagError, match="no sound on /audio; sound is on: /mic"):
+            offline.sound_topic(bag, "/audio")
+
+
 def test_a_video_is_processed_without_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=25)
     assert command.main(["process", str(clip), "--out", str(tmp_path / "out")]) == 0
@@ -99,8 +149,8 @@ def test_images_that_are_none_are_named_and_the_others_processed(
     assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == command.EXIT_DAMAGED
     assert len(lines(tmp_path / "out" / "features.jsonl")) == 2
     error = capsys.readouterr().err
-    assert "1 images refused: /image_raw/compressed: 4000 bytes are no sensor_msgs/msg/CompressedImage" in error
-    assert "1 images refused: header.stamp is zero" in error
+    assert "1 messages refused: /image_raw/compressed: 4000 bytes are no sensor_msgs/msg/CompressedImage" in error
+    assert "1 messages refused: header.stamp is zero" in error
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -146,7 +196,7 @@ def bag_of(folder: Path, *topics: str) -> Path:
 def test_the_images_of_the_camera_are_found(tmp_path: Path, topics, wanted: str, chosen: str) -> None:
     with Bag(bag_of(tmp_path / "bag", *topics)) as bag:
         assert offline.image_topic(bag, wanted) == chosen
-        (frame,) = offline.bag_frames(bag, chosen, offline.Tally())
+        (frame,) = offline.bag_items(bag, chosen, "", offline.Tally())
         assert frame.stamp_ns == START_NS
         assert frame.image.shape == (8, 8, 3)
 

@@ -205,9 +205,7 @@ class CauseNode(Node):
         assert self._rephraser is not None
         while (cause := self._outbox.take()) is not None:
             try:
-                cause = self._rephraser(
-                    cause, self.parameters.current.chat_timeout_s, cancelled=self._closing.is_set
-                )
+                cause = self._rephraser(cause, self.parameters.current.chat_timeout_s, cancelled=self._closing.is_set)
             except Cancelled:
                 pass
             except Exception as error:
@@ -258,7 +256,9 @@ class CauseNode(Node):
             "remembered_tokens": memory.tokens,
             "forgotten": memory.forgotten,
             "memory_file": str(self._file.path) if self._file else "none",
+            "engine": stage.engine.name,
             "backend": stage.engine.backend,
+            "precision": stage.engine.precision,
             "questions_waiting": self._server.waiting,
             "questions_refused": self._server.refused,
         }

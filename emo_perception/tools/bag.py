@@ -14,7 +14,7 @@ from typing import NoReturn
 from emo_models.engines import EngineError
 from emo_models.weights import WeightsError
 from emo_perception.bags import STORAGES, SUFFIXES, Bag, BagError
-from emo_perception.config import EXIT_CONFIG, ConfigError, SourceConfig, load_profile
+from emo_perception.config import EXIT_CONFIG, ConfigError, SourceConfig, SpeechConfig, load_profile
 from emo_perception.files import profile_file
 from emo_perception.preflight import require_ros
 from emo_perception.sources import SourceError
@@ -92,6 +92,7 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="INPUT", help="bag, video or picture")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--image-topic", default="", metavar="TOPIC", help="needed where a bag has several cameras")
+    parser.add_argument("--audio-topic", default="", metavar="TOPIC", help="needed where a bag has several microphones")
     parser.add_argument("--profile", default="start", help="which networks run (default: %(default)s)")
     parser.add_argument("--params-file", type=Path, metavar="FILE", help="your values, on top of the profile")
     parser.set_defaults(run=_process)
@@ -182,24 +183,27 @@ def _process(arguments: argparse.Namespace) -> int:
     troubles: list[str] = []
     if given.is_dir() or given.suffix in SUFFIXES:
         with Bag(given) as bag:
-            topic = offline.image_topic(bag, arguments.image_topic)
-            offline.process(offline.bag_frames(bag, topic, tally), configs, arguments.out, tally)
+            images = offline.image_topic(bag, arguments.image_topic)
+            sound = offline.sound_topic(bag, arguments.audio_topic)
+            if not sound:
+                configs[SpeechConfig.node] = configs[SpeechConfig.node].with_values({"enabled": False})
+            offline.process(offline.bag_items(bag, images, sound, tally), configs, arguments.out, tally)
             troubles = bag.troubles
     else:
         source = configs[SourceConfig.node]
         assert isinstance(source, SourceConfig)
-        offline.process(offline.file_frames(given, source), configs, arguments.out, tally)
+        offline.process(offline.file_items(given, source), configs, arguments.out, tally)
     speed = tally.stream_s / tally.wall_s
     print(
         f"{tally.frames} images ({tally.stream_s:.1f} s) in {tally.wall_s:.1f} s, {speed:.1f} times real time: "
-        f"{tally.captions} captions, {tally.abstentions} abstentions; {', '.join(offline.RESULTS)} in {arguments.out}"
+        f"{tally.captions} captions, {tally.abstentions} abstentions, {tally.utterances} utterances; {', '.join(offline.RESULTS)} in {arguments.out}"
     )
     if tally.withheld:
         print(f"emo bag process: {tally.withheld} captions withheld: they claim what was not measured", file=sys.stderr)
     if tally.late:
         print(f"emo bag process: {tally.late} images out of order: a newer one was before them", file=sys.stderr)
     for reason, count in tally.refused.items():
-        print(f"emo bag process: {count} images refused: {reason}", file=sys.stderr)
+        print(f"emo bag process: {count} messages refused: {reason}", file=sys.stderr)
     for trouble in troubles:
         print(f"emo bag process: {trouble}; what could be read was processed", file=sys.stderr)
     return EXIT_DAMAGED if troubles or tally.refused else 0

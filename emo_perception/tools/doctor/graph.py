@@ -34,8 +34,9 @@ OURS: dict[str, tuple[str, QoSProfile]] = {
     "emo_msgs/msg/EmotionFeatures": ("caption", qos.RESULT),
     "emo_msgs/msg/EmotionCaption": ("overlay", qos.CAPTION),
     "emo_msgs/msg/SourceState": ("caption", qos.STATE),
+    "emo_msgs/msg/Utterance": ("cause", qos.RESULT),
 }
-ADJUSTABLE = (*IMAGE_KINDS, "emo_msgs/msg/AudioChunk", "emo_msgs/msg/EmotionFeatures")
+ADJUSTABLE = (*IMAGE_KINDS, "emo_msgs/msg/AudioChunk", "emo_msgs/msg/EmotionFeatures", "emo_msgs/msg/Utterance")
 """Types whose subscriptions in our nodes take ``qos_overrides``."""
 
 
