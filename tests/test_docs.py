@@ -17,8 +17,8 @@ import rclpy
 from emo_models import weights
 from emo_perception.config import NODE_CONFIGS
 from emo_perception.graph import GraphOptions
+from emo_perception.images import ENCODINGS
 from emo_perception.nodes import caption, perception, source
-from emo_perception.nodes.images import ENCODINGS
 from emo_perception.tools import cli
 
 ROOT = Path(__file__).parents[1]
