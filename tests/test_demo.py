@@ -68,7 +68,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_demo_leaves_everything_it_promises(finished: Path) -> None:
     out = finished / "out"
-    names = {"overlay.mp4", "features.jsonl", "captions.jsonl", "summary.md", "bag"}
+    names = {"overlay.mp4", "summary.md", "bag"}
+    names |= {f"{name}.jsonl" for name in ("features", "captions", "utterances", "causes")}
     assert {path.name for path in out.iterdir()} == names
     features = lines(out / "features.jsonl")
     assert len(features) > 15

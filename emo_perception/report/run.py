@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_perception import bags, from_msg, jsonl
-from emo_perception.types import AudioChunk, Caption, EmotionFeatures
+from emo_perception.types import AudioChunk, Caption, Cause, EmotionFeatures, Utterance
 
 #: Message type -> how it is told apart; topic names may be remapped, types may not.
+UTTERANCE, CAUSE = "emo_msgs/msg/Utterance", "emo_msgs/msg/EmotionCause"
 FEATURES, CAPTION, STATE = "emo_msgs/msg/EmotionFeatures", "emo_msgs/msg/EmotionCaption", "emo_msgs/msg/SourceState"
 AUDIO, DIAGNOSTICS, JPEG = (
     "emo_msgs/msg/AudioChunk",
@@ -30,6 +31,8 @@ class Run:
 
     features: list[EmotionFeatures] = field(default_factory=list)
     captions: list[Caption] = field(default_factory=list)
+    utterances: list[Utterance] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
     overlay: list[tuple[int, bytes]] = field(default_factory=list)
     """Stamp and JPEG of each overlay picture."""
     audio: list[AudioChunk] = field(default_factory=list)
@@ -46,8 +49,14 @@ class Run:
         return "" if self.source is None else STATES[self.source.state]
 
     def write_jsonl(self, folder: Path) -> None:
-        """``features.jsonl`` and ``captions.jsonl``: one message a line."""
-        for name, items in (("features", self.features), ("captions", self.captions)):
+        """``features.jsonl``, ``captions.jsonl``, ``utterances.jsonl`` and ``causes.jsonl``: one message a line."""
+        files: dict[str, Sequence[object]] = {
+            "features": self.features,
+            "captions": self.captions,
+            "utterances": self.utterances,
+            "causes": self.causes,
+        }
+        for name, items in files.items():
             text = "".join(jsonl.line(item) for item in items)
             (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
@@ -63,6 +72,10 @@ def load_run(bag: Path) -> Run:
         elif item.kind == CAPTION:
             run.captions.append(from_msg.caption(message))
             run.captions_ms.append((item.received_ns - run.captions[-1].stamp_ns) / 1e6)
+        elif item.kind == UTTERANCE:
+            run.utterances.append(from_msg.utterance(message))
+        elif item.kind == CAUSE:
+            run.causes.append(from_msg.cause(message))
         elif item.kind == JPEG and item.topic.endswith(OVERLAY):
             run.overlay.append((from_msg.stamp_ns(message.header.stamp), bytes(message.data)))
         elif item.kind == AUDIO:

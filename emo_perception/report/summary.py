@@ -8,7 +8,7 @@ import numpy as np
 
 from emo_models import weights
 from emo_perception.report.run import Run, percentiles
-from emo_perception.types import NS_PER_S, Caption, EmotionFeatures
+from emo_perception.types import NS_PER_S, EmotionFeatures
 
 SHOWN = (
     "message",
@@ -29,7 +29,11 @@ def summary(run: Run, profile: str) -> str:
         "# Run summary",
         _source(run),
         "## Captions",
-        _captions(run.captions, run.features),
+        _captions(run),
+        "## Words",
+        _utterances(run),
+        "## Reasons",
+        _causes(run),
         "## People",
         _people(run.features),
         "## Latency, milliseconds from the acquisition stamp to receipt by the recorder",
@@ -56,15 +60,44 @@ def _source(run: Run) -> str:
     return f"{text}{detail}: {sent} frames sent, {frames} perceived, {seconds:.1f} s, {chunks} chunks of sound."
 
 
-def _captions(captions: Sequence[Caption], features: Sequence[EmotionFeatures]) -> str:
-    if not captions:
+def _seconds(run: Run, stamp_ns: int) -> str:
+    """Seconds since the first frame."""
+    return f"{(stamp_ns - run.features[0].stamp_ns) / NS_PER_S:.1f}" if run.features else ""
+
+
+def _utterances(run: Run) -> str:
+    if not run.utterances:
         return "None."
-    zero = features[0].stamp_ns if features else captions[0].stamp_ns
+    rows = [
+        (
+            _seconds(run, u.start_ns),
+            u.speaker or (f"face {u.track_id}" if u.track_id else "unknown"),
+            u.text,
+            f"{u.confidence:.2f}",
+        )
+        for u in run.utterances
+    ]
+    return _table(("s", "who", "words", "confidence"), rows)
+
+
+def _causes(run: Run) -> str:
+    if not run.causes:
+        return "None."
     rows = []
-    for caption in captions:
-        proof = ", ".join(dict.fromkeys(f"AU{e.au}" if e.au else e.emotion for e in caption.evidence))
+    for cause in run.causes:
+        text = f"*(abstained: {cause.abstain_reason})*" if cause.abstained else cause.text
+        rows.append((_seconds(run, cause.stamp_ns), cause.emotion, text, f"{cause.confidence:.2f}"))
+    return _table(("s", "emotion", "explanation", "confidence"), rows)
+
+
+def _captions(run: Run) -> str:
+    if not run.captions:
+        return "None."
+    rows = []
+    for caption in run.captions:
+        proof = ", ".join(dict.fromkeys(f"AU{e.au}" if e.au else e.emotion or "face" for e in caption.evidence))
         text = f"*(abstained: {caption.abstain_reason})*" if caption.abstained else caption.text
-        rows.append((f"{(caption.stamp_ns - zero) / NS_PER_S:.1f}", text, f"{caption.confidence:.2f}", proof))
+        rows.append((_seconds(run, caption.stamp_ns), text, f"{caption.confidence:.2f}", proof))
     return _table(("s", "sentence", "confidence", "proven by"), rows)
 
 

@@ -23,7 +23,9 @@ from emo_perception.tools.weights import Terminal
 
 DESCRIPTION = "Run the graph on a video, a picture or a camera, and leave video, results and a summary."
 SAMPLE = "ravdess_angry"
-RESULTS = ("overlay.mp4", "features.jsonl", "captions.jsonl", "summary.md", "bag")
+RESULTS = (
+    "overlay.mp4", "features.jsonl", "captions.jsonl", "utterances.jsonl", "causes.jsonl", "summary.md", "bag",
+)  # fmt: skip
 
 #: On top of the profile: the images go into the bag as JPEG, no frame is lost to a slow start, the dialogue is of this
 #: run only, and the recorder ends with the source.
