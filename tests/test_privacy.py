@@ -26,7 +26,14 @@ MEDIA = ("image", "audio", "video", "sound", "pointcloud")
 """A type with one of these in its name carries pictures or sound: sensor_msgs/Image, emo_msgs/AudioChunk, ..."""
 MOST_BYTES = 1000
 """A field as large as 1024 bytes could hold a picture of 32x32 grey pixels, or 64 ms of telephone sound."""
-RESULTS = ("/emotion_features", "/utterances", "/emotion_caption", "/emotion_caption/text", "/diagnostics", "/source_state")
+RESULTS = (
+    "/emotion_features",
+    "/utterances",
+    "/emotion_caption",
+    "/emotion_caption/text",
+    "/diagnostics",
+    "/source_state",
+)
 
 
 @pytest.fixture(scope="module")
