@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def test_everything_is_recorded_whatever_its_qos_and_ctrl_c_ends_the_bag(listene
             hasty.publish(String(data="hasty"))
 
         listener.until(lambda: sent[0] >= 3, "some best-effort messages", again=send)
+        listener.until(plain.wait_for_all_acked, "receipt")
         assert not pixels.get_subscription_count()
         log = end(process, signal.SIGINT)
         assert process.returncode == 0, log
@@ -129,7 +131,8 @@ def test_topics_are_chosen_by_name_and_regex_and_remapped(listener: Peer, tmp_pa
             listener.until(publishers[name].get_subscription_count, f"the recorder of {name}")
         publishers["/b/words"].publish(String(data="b"))
         publishers["/robot/pixels"].publish(Image(height=1, width=1, encoding="mono8", step=1, data=b"\7"))
-        listener.until(publishers["/b/words"].wait_for_all_acked, "receipt")
+        for name in ("/b/words", "/robot/pixels"):
+            listener.until(publishers[name].wait_for_all_acked, f"receipt of {name}")
         assert not publishers["/a/words"].get_subscription_count()
         assert not publishers["/b/other"].get_subscription_count()
         log = end(process, signal.SIGINT)
@@ -306,6 +309,20 @@ def test_types_that_are_unknown_here_are_named_and_the_rest_is_played(
     assert "/thing (1 messages) is not played: no vendor_msgs/msg/Thing here" in log
     with emo_bag("replay", tmp_path / "bag", "--topics", "/thing") as process:
         assert "nothing to play: no topic of" in ended(process, EXIT_CONFIG)
+
+
+def test_a_damaged_bag_is_played_up_to_there(listener: Peer, tmp_path: Path) -> None:
+    bag = write_texts(tmp_path / "bag", "mcap", 300, step_ns=NS_PER_S // 1000, size=10_000)
+    with (bag / "bag.mcap").open("r+b") as file:  # its index is whole: only reading shows it
+        file.seek(2_000_000)
+        file.write(b"\xff" * 50_000)
+    heard = listener.hear(String, "/words", RELIABLE)
+    with emo_bag("replay", bag, "--rate", "0.1", *WAIT) as process:
+        log = ended(process, spinning=listener)
+    assert heard
+    read = int(re.search(r"bag.mcap is damaged after (\d+) messages", log)[1])
+    assert 50 < read < 300
+    assert f"played {read} messages" in log
 
 
 @pytest.mark.parametrize(

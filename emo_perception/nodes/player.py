@@ -72,7 +72,7 @@ class PlayerNode(Node):
             every(self, 1 / config.clock_hz, self._tick)
         self._stop = threading.Event()
         self._late_s: deque[float] = deque(maxlen=RECENT)
-        self._count = 0
+        self._count = self._told = 0
         self._failure: Exception | None = None
         self._key = SpaceKey(self._toggle)
         self.parameters.on_change(self._change)
@@ -170,11 +170,17 @@ class PlayerNode(Node):
         elif config.paused:
             hint = "; to go on: ros2 param set /player paused false"
         self.get_logger().info(f"{'paused before' if config.paused else 'playing'} {length_s:.1f} s{hint}")
-        for trouble in self._bag.troubles:
-            self.get_logger().warning(trouble)
+        self._warn()
         self._pace.change(config.rate, paused=config.paused)
 
+    def _warn(self) -> None:
+        """Say what of the bag cannot be read, each once."""
+        for trouble in self._bag.troubles[self._told :]:
+            self.get_logger().warning(trouble)
+        self._told = len(self._bag.troubles)
+
     def _report(self) -> None:
+        self._warn()
         end = time.monotonic() + FLUSH_S
         for publisher in self._outputs.values():
             left_s = 0.0 if self._stop.is_set() else max(0.0, end - time.monotonic())

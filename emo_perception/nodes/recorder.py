@@ -26,6 +26,8 @@ from emo_perception.nodes.parameters import declare
 from emo_perception.nodes.timers import every
 
 LOOK_S = 0.2
+DRAIN_S = 0.3
+"""At the end: what has arrived by then, but waits for the executor, is still recorded."""
 
 #: Images are recorded as JPEG only: raw ones, at 27 MB/s, would fill a disk and starve the graph.
 JPEG = "image_raw/compressed"
@@ -105,6 +107,8 @@ class RecorderNode(Node):
 
     def close(self) -> None:
         """Finish the bag. Safe to call twice."""
+        if self._bag is not None:
+            time.sleep(DRAIN_S)
         with self._writing:
             bag, self._bag = self._bag, None
             if bag is None:
