@@ -1,4 +1,4 @@
-"""The stages without a graph: every image and sound of a bag or file through face, action units, emotion, speech, captions.
+"""The stages without a graph: every image and sound of a bag or file through all of them, captions and causes included.
 
 Nothing is dropped for being slow, no clock is read, and the same input gives the same bytes. Times of computation go
 into a file of their own.
@@ -17,13 +17,14 @@ from typing import TextIO
 from emo_models.preprocess import limit_width
 from emo_perception import jsonl, pcm
 from emo_perception.bags import Bag, BagError, Topic, deserialize, learn
-from emo_perception.config import CaptionConfig, Config, PerceptionConfig, SourceConfig
+from emo_perception.config import CaptionConfig, CauseConfig, Config, PerceptionConfig, SourceConfig
 from emo_perception.images import BadImage, frame_from_msg
 from emo_perception.perception import Chain
 from emo_perception.sources import Item, open_source
 from emo_perception.stages.caption import CaptionStage
+from emo_perception.stages.cause.stage import CauseStage
 from emo_perception.stages.speech import Segment
-from emo_perception.types import NS_PER_S, AudioChunk, Caption, EmotionFeatures, Frame
+from emo_perception.types import NS_PER_S, AudioChunk, Caption, Cause, EmotionFeatures, Frame, Utterance
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 OVERLAY = "overlay/compressed"
@@ -35,7 +36,7 @@ SOUND = (
     "audio_common_msgs/msg/AudioData",
 )
 SOUND_INFO = "audio_common_msgs/msg/AudioInfo"
-RESULTS = ("features.jsonl", "captions.jsonl", "utterances.jsonl", "latencies.jsonl")
+RESULTS = ("features.jsonl", "captions.jsonl", "utterances.jsonl", "causes.jsonl", "latencies.jsonl")
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class Tally:
     captions: int = 0
     abstentions: int = 0
     utterances: int = 0
+    causes: int = 0
     withheld: int = 0
     late: int = 0
     wall_s: float = 0.0
@@ -134,24 +136,30 @@ def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tal
 
     Raises as :class:`emo_perception.perception.Chain`.
     """
-    perception, caption = configs[PerceptionConfig.node], configs[CaptionConfig.node]
+    perception, caption, cause = (configs[kind.node] for kind in (PerceptionConfig, CaptionConfig, CauseConfig))
     assert isinstance(perception, PerceptionConfig)
     assert isinstance(caption, CaptionConfig)
+    assert isinstance(cause, CauseConfig)
     begin = time.perf_counter()
     stage = CaptionStage(caption)
     with ExitStack() as stack:
         chain = stack.enter_context(closing(Chain(configs)))
+        reasons = stack.enter_context(closing(CauseStage(cause)))
         chain.warmup()
         out.mkdir(parents=True, exist_ok=True)
         files = [stack.enter_context((out / name).open("w", encoding="utf-8")) for name in RESULTS]
-        features_file, captions_file, utterances_file, latencies_file = files
-        feed = _Feed(items, chain, perception.max_width, utterances_file, tally)
+        features_file, captions_file, utterances_file, causes_file, latencies_file = files
+        feed = _Feed(items, chain, perception.max_width, tally)
         for features in chain.offline(feed):
             features_file.write(jsonl.line(features))
             _say(stage(features), captions_file, tally)
             latencies_file.write(feed.latency(features))
             tally.features += 1
+            _explain(feed.heard(), reasons, utterances_file, causes_file, tally)
+            _write_causes(reasons(features), causes_file, tally)
         _say(stage.flush(), captions_file, tally)
+        _explain(feed.heard(), reasons, utterances_file, causes_file, tally)
+        _write_causes(reasons.flush(), causes_file, tally)
         tally.late = chain.steps[0].stats.snapshot().late
     tally.wall_s = time.perf_counter() - begin
 
@@ -159,9 +167,9 @@ def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tal
 class _Feed:
     """Hands out the frames, scaled as perception does, and knows when it did; sound is heard on the way."""
 
-    def __init__(self, items: Iterable[Item], chain: Chain, max_width: int, utterances: TextIO, tally: Tally) -> None:
-        self._items, self._chain, self._max_width = items, chain, max_width
-        self._utterances, self._tally = utterances, tally
+    def __init__(self, items: Iterable[Item], chain: Chain, max_width: int, tally: Tally) -> None:
+        self._items, self._chain, self._max_width, self._tally = items, chain, max_width, tally
+        self._heard: list[Utterance] = []
         self._out_s = 0.0
 
     def __iter__(self) -> Iterator[Frame]:
@@ -179,6 +187,11 @@ class _Feed:
         if self._chain.speech is not None:
             self._understand(self._chain.speech.flush())
 
+    def heard(self) -> list[Utterance]:
+        """The utterances since the last call."""
+        heard, self._heard = self._heard, []
+        return heard
+
     def latency(self, features: EmotionFeatures) -> str:
         """A line with the milliseconds since the frame of these features was handed out."""
         spent_ms = (time.perf_counter() - self._out_s) * 1e3
@@ -194,8 +207,20 @@ class _Feed:
         for segment in segments:
             utterance = self._chain.speech(segment) if self._chain.speech is not None else None
             if utterance is not None:
-                self._utterances.write(jsonl.line(utterance))
-                self._tally.utterances += 1
+                self._heard.append(utterance)
+
+
+def _explain(heard: Iterable[Utterance], stage: CauseStage, utterances: TextIO, causes: TextIO, tally: Tally) -> None:
+    for utterance in heard:
+        utterances.write(jsonl.line(utterance))
+        tally.utterances += 1
+        _write_causes(stage(utterance), causes, tally)
+
+
+def _write_causes(found: Iterable[Cause], file: TextIO, tally: Tally) -> None:
+    for cause in found:
+        file.write(jsonl.line(cause))
+        tally.causes += not cause.abstained
 
 
 def _say(caption: Caption | None, file: TextIO, tally: Tally) -> None:

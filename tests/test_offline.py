@@ -95,7 +95,7 @@ def test_the_sound_of_a_bag_is_understood_the_same_each_time(tmp_path: Path) -> 
     writer.close()
     for name in ("one", "two"):
         assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / name)]) == 0
-    for name in ("features.jsonl", "captions.jsonl", "utterances.jsonl"):
+    for name in ("features.jsonl", "captions.jsonl", "utterances.jsonl", "causes.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     (utterance,) = lines(tmp_path / "one" / "utterances.jsonl")
     assert "dogs" in utterance["text"].lower(), utterance
