@@ -137,9 +137,8 @@ class PerceptionNode(LifecycleNode):
             self._hearing.stop()
         if self._humans is not None:
             self._humans.close()
-        self._input = self._audio_input = self._live = self._hearing = (
-            None  # only now: the workers may still have been taking in a last message
-        )
+        # Only now: the workers may still have been taking in a last message.
+        self._input = self._audio_input = self._live = self._hearing = None
 
     def _unload(self) -> None:
         if self._chain is not None:
