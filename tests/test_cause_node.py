@@ -55,6 +55,12 @@ class Peer(graph_peer.Peer):
                 self.utterances.publish(convert.utterance_msg(item))
             self.executor.spin_once(timeout_sec=0.005)
 
+    def tell(self, *items):
+        """Send and wait until it was taken in: topics keep no order among each other, and speech comes later anyway."""
+        before = int(self.own("processed") or 0)
+        self.send(*items)
+        self.until(lambda: int(self.own("processed") or 0) >= before + len(items), "the scene is taken in")
+
     def own(self, key):
         return self.value(OWN, key)
 
@@ -109,7 +115,8 @@ def spoken():
 
 def test_an_emotional_utterance_is_explained_with_its_evidence_and_the_same_text():
     with running() as (peer, _):
-        peer.send(*scene(), spoken())
+        peer.tell(*scene())
+        peer.send(spoken())
         peer.until(lambda: peer.causes and peer.texts, "an explanation")
         cause = peer.causes[0]
         assert "because Ben said “I left the front door open.”" in cause.text
