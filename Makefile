@@ -42,7 +42,7 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch gstreamer test test-slow lint demo bench clean
+.PHONY: help setup torch gstreamer test test-slow lint demo bench docs clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -63,7 +63,7 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.python setup.py pyproject.toml
-	@echo "installing ROS 2, OpenVINO, OpenCV and the package into $(VENV) (about 250 MB the first time)"
+	@echo "installing ROS 2, OpenVINO, OpenCV and the package into $(VENV) (about 330 MB the first time)"
 	@$(PIP) --editable '.[ros,start,dev]'
 	@touch $@
 
@@ -115,6 +115,15 @@ bench: setup ## measure speed: stages alone, through ROS, and a naive loop
 	else echo "the papers' networks are not measured: they need torch (make torch)"; fi
 	@$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.docs ## make the pages of docs/ into a site, site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
+	@echo "the site is in site/; to look at it: $(BIN)/mkdocs serve"
+
+$(VENV)/.docs: $(VENV)/.installed
+	@echo "installing mkdocs into $(VENV)"
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 clean: ## remove .venv, build folders and caches; demo/ stays
-	rm -rf $(VENV) build install log *.egg-info emo_msgs/build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site build install log *.egg-info emo_msgs/build .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,6 +30,7 @@ TORCH = [  # the papers' networks; the start profile never imports them
     "safetensors>=0.5",  # weights that run no code when read
     "scipy>=1.11",  # the Hungarian method
 ]
+DOCS = ["mkdocs-material==9.*"]  # make docs only; plain mkdocs draws no mermaid, in which the flow of data is written
 
 
 def share(folder: str, pattern: str) -> tuple[str, list[str]]:
@@ -53,7 +54,7 @@ setup(
         share("config", "*"),
     ],
     install_requires=["numpy>=1.21", "PyYAML>=5.4"],
-    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH},
+    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "docs": DOCS},
     entry_points={
         # "<process>_node", for a plain "source" on the path would stand in for the shell's own word.
         "console_scripts": [

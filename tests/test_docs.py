@@ -1,10 +1,12 @@
-"""README and docs are held to the code: links, tables, message fields, generated pages, and every command in them."""
+"""README and docs are held to the code: links, tables, message fields, pages and layouts, and every command in them."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import importlib.util
+import itertools
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,12 +15,15 @@ from typing import Any
 
 import pytest
 import rclpy
+import yaml
 
 from emo_models import weights
+from emo_models.blendshapes import ACTION_UNITS
+from emo_models.labels import AU_NAMES, rep155_labels
 from emo_perception.config import NODE_CONFIGS
 from emo_perception.graph import GraphOptions
 from emo_perception.images import ENCODINGS
-from emo_perception.nodes import caption, perception, source
+from emo_perception.nodes import caption, cause, perception, source
 from emo_perception.tools import cli
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +35,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 #: Topics of ROS itself, which every node or lifecycle node has.
 ROS_TOPICS = {"/rosout", "/parameter_events", "/perception/transition_event"}
+TARGET = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 
 
 def name_of(page: Path) -> str:
@@ -80,7 +86,7 @@ def test_readme_leads_to_every_page() -> None:
 
 
 def test_every_make_target_is_in_the_table() -> None:
-    targets = re.findall(r"^([a-z]+):.*## ", text(ROOT / "Makefile"), re.MULTILINE)
+    targets = TARGET.findall(text(ROOT / "Makefile"))
     assert set(table(README, "target")) == {f"make {target}" for target in targets}
 
 
@@ -110,11 +116,12 @@ def published(tmp_path: Path) -> dict[str, str]:
     parameters.write_text(
         "/**/source: {ros__parameters: {uri: 'test://', encoding: both}}\n"
         "/**/perception: {ros__parameters: {autostart: false}}\n"
+        "/**/cause: {ros__parameters: {persist: false}}\n"
     )
     rclpy.init(args=["--ros-args", "--params-file", str(parameters)])
     nodes = []
     try:
-        for module in (source, perception, caption):
+        for module in (source, perception, caption, cause):
             nodes += module.make_nodes()
         found = {p.topic_name: p.msg_type for node in nodes for p in node.publishers}
         return {topic: f"{kind.__module__.split('.')[0]}/{kind.__name__}" for topic, kind in found.items()}
@@ -180,12 +187,16 @@ def test_every_encoding_is_listed() -> None:
     assert set(listed.split()) == {name for name in ENCODINGS if not name.startswith("bayer_")}
 
 
+#: What ends a command in a shell.
+SHELL = {"||", "&&", "|", ";", "&", ">", "<"}
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Every shell command with arguments on a page: in its blocks of shell code, and between backquotes."""
     blocks = re.findall(r"^```bash\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
     inline = re.findall(r"`((?:emo|make|ros2 (?:run|launch) emo_perception) [^`]+)`", text(page))
     for line in (*"".join(blocks).splitlines(), *inline):
-        words = shlex.split(line, comments=True)
+        words = list(itertools.takewhile(lambda word: word not in SHELL, shlex.split(line, comments=True)))
         if words[:4] == ["ros2", "run", "emo_perception", "emo"]:
             words = words[3:]
         if len(words) > (1 if words[:1] == ["make"] else 2) and "..." not in line:
@@ -217,7 +228,7 @@ def check_emo(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_make(arguments: list[str]) -> None:
-    targets = re.findall(r"^([a-z]+):.*## ", text(ROOT / "Makefile"), re.MULTILINE)
+    targets = TARGET.findall(text(ROOT / "Makefile"))
     for argument in arguments:
         variable, assigned, _ = argument.partition("=")
         assert (variable in ("SOURCE", "OUT", "PYTHON", "TORCH_ARGS")) if assigned else (argument in targets), argument
@@ -238,3 +249,61 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch) ->
             check_make(words[1:])
         elif words[:3] == ["ros2", "launch", "emo_perception"]:
             check_launch(words[3:])
+
+
+def leaves(node: Any) -> Iterator[str]:
+    """Every text in a tree of lists and dictionaries."""
+    if isinstance(node, str):
+        yield node
+    else:
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from leaves(child)
+
+
+def test_the_site_has_every_page() -> None:
+    # BaseLoader takes mkdocs's tags for functions as plain text.
+    site = yaml.load(text(ROOT / "mkdocs.yml"), yaml.BaseLoader)
+    pages = {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+    assert set(leaves(site["nav"])) == {"index.md", *pages}
+
+
+LAYOUT = ROOT / "config" / "foxglove.json"
+
+
+def panels(node: Any) -> Iterator[str]:
+    """The panels of a Foxglove layout, from its tree of splits."""
+    if isinstance(node, str):
+        yield node
+    else:
+        assert node["direction"] in ("row", "column")
+        assert 0 < node["splitPercentage"] < 100
+        yield from itertools.chain(panels(node["first"]), panels(node["second"]))
+
+
+def test_foxglove_layout_shows_each_of_its_panels_once() -> None:
+    layout = json.loads(text(LAYOUT))
+    shown = list(panels(layout["layout"]))
+    assert sorted(shown) == sorted(layout["configById"])
+
+
+def test_foxglove_layout_names_topics_that_exist(tmp_path: Path) -> None:
+    topics = set(re.findall(r'"(/[a-z_/]+)', text(LAYOUT)))
+    assert {"/overlay/compressed", "/emotion_caption", "/utterances", "/emotion_cause"} <= topics
+    assert topics <= {*published(tmp_path), *ROS_TOPICS}
+
+
+@pytest.mark.parametrize(
+    ("panel", "message", "field", "labels"),
+    [
+        ("Plot!emotions", "FaceEmotion", "probabilities", rep155_labels("fer7")),
+        ("Plot!action_units", "FaceActionUnits", "intensity", [f"AU {au} {AU_NAMES[au]}" for au in ACTION_UNITS]),
+    ],
+)
+def test_foxglove_plots_call_each_number_by_its_name(panel: str, message: str, field: str, labels: list[str]) -> None:
+    topic = f"/{panel.partition('!')[2]}"
+    layout = json.loads(text(LAYOUT))
+    assert {"track_id", field} <= fields_of(message)
+    drawn = [(path["value"], path["label"]) for path in layout["configById"][panel]["paths"]]
+    face = f"{topic}.faces[:]{{track_id==$track_id}}"
+    assert drawn == [(f"{face}.{field}[{i}]", label) for i, label in enumerate(labels)]
+    assert "track_id" in layout["globalVariables"]
