@@ -22,7 +22,7 @@ from graph_peer import ROOT, Peer, end, peer, start
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from emo_models import weights
@@ -344,14 +344,12 @@ def test_a_replay_that_cannot_be_is_refused(tmp_path: Path, arguments: tuple[str
 def test_what_is_replayed_can_be_recorded_again(listener: Peer, tmp_path: Path) -> None:
     noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8) for i in range(5)]
     bag = write_images(tmp_path / "bag", noise, storage="sqlite3")
-    heard = listener.hear(CompressedImage, "/image_raw/compressed", RELIABLE)
     with (
         emo_bag("record", "/image_raw/compressed", "--out", tmp_path / "again") as recorder,
         emo_bag("replay", bag, "--rate", "0.2", "--wait", "2") as player,
     ):
         ended(player, spinning=listener)
         end(recorder, signal.SIGINT)
-    assert heard
     first, second = contents(bag)["/image_raw/compressed"], contents(tmp_path / "again")["/image_raw/compressed"]
     # The recorder finds the player's topic within a fifth of a second, or the two that the player waits.
     assert second == first[len(first) - len(second) :]

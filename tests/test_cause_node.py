@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import contextmanager
-from pathlib import Path
 
 import graph_peer
 import pytest
@@ -228,12 +226,12 @@ def test_the_memory_survives_a_restart_of_the_node_but_not_a_kill_of_its_file(tm
     assert "set aside as dialogue.json.broken" in peer.output
 
 
-def test_without_persist_nothing_is_written():
-    with running() as (peer, _):
+def test_without_persist_nothing_is_written(tmp_path):
+    with running(XDG_STATE_HOME=str(tmp_path)) as (peer, _):
         peer.send(*scene(), spoken())
         peer.until(lambda: peer.causes, "an explanation")
         assert peer.own("memory_file") == "none"
-    assert not list(Path(os.environ["XDG_STATE_HOME"]).rglob("dialogue.json*"))
+    assert not list(tmp_path.rglob("*"))
     assert "nothing of the dialogue is written to a file" in peer.output
 
 
