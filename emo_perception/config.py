@@ -143,7 +143,7 @@ class PerceptionConfig(Config):
     )
     features_every: int = param(1, "publish emotion_features on every n-th frame", low=1, high=1000)
     rep155: bool = param(
-        True, "publish faces on /humans/faces too (REP-155), where the package hri_msgs is installed", fixed=True
+        True, "publish faces and voices on /humans too (REP-155), where the package hri_msgs is installed", fixed=True
     )
 
 
@@ -197,6 +197,12 @@ class SpeechConfig(Config):
 
     node: ClassVar[str] = "speech"
     enabled: bool = param(True, "listen to the sound and understand speech", fixed=True)
+    input: str = param(
+        "auto",
+        "audio, or words that others recognised (hri_msgs/LiveSpeech); auto = those where somebody publishes them",
+        choices=("auto", "audio", "live_speech"),
+        fixed=True,
+    )
     model: str = param(
         "tiny.en", "speech recognition: tiny.en, or a folder with a CTranslate2 model of Whisper", fixed=True
     )

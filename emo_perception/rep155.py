@@ -1,4 +1,4 @@
-"""What REP-155 (ROS4HRI) says of a face, out of our features: numbers only; the node of ``humans`` makes messages of them.
+"""What REP-155 (ROS4HRI) says of a face or a voice: plain values only; ``nodes/`` makes messages of them.
 
 Source: REP-155 and the messages of ``hri_msgs`` 2.x. What is not measured is said with confidence 0, never guessed.
 """
@@ -6,18 +6,24 @@ Source: REP-155 and the messages of ``hri_msgs`` 2.x. What is not measured is sa
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_perception.types import FaceActionUnits, FaceEmotion, FaceFeatures
+from emo_perception import from_msg
+from emo_perception.types import FaceActionUnits, FaceEmotion, FaceFeatures, Utterance
 
 FACS = 99
 """Length of the arrays of ``FacialActionUnits``: index = FACS number."""
 
 NOT_MEASURED = math.nan
 """Valence and arousal: our networks have classes, no dimensions."""
+
+VOICES = "/humans/voices"
+UNKNOWN_VOICE = "voice_unknown"
+OWN_VOICES = f"{VOICES}/voice_"
+"""How the topics of all voices begin that :func:`voice_id` names."""
 
 
 class Region(NamedTuple):
@@ -46,6 +52,46 @@ class Expression(NamedTuple):
 def face_id(track_id: int) -> str:
     """The id of a face as REP-155 uses it in topic names, where no part may begin with a digit."""
     return f"face_{track_id}"
+
+
+def voice_id(track_id: int) -> str:
+    """The id of the voice of a face; one id for everybody whose face is not known (track 0)."""
+    return f"voice_{track_id}" if track_id else UNKNOWN_VOICE
+
+
+def voice_of(topic: str) -> str:
+    """The id in ``/humans/voices/<id>/...``; empty for another topic, and for a voice that is nobody's."""
+    parts = topic.split("/")
+    voice = parts[3] if topic.startswith(f"{VOICES}/") and len(parts) > 4 else ""
+    return "" if voice == UNKNOWN_VOICE else voice
+
+
+def heard(speech: Any, topic: str) -> Utterance | None:
+    """An utterance of a ``LiveSpeech`` on ``topic``; None while it is not final.
+
+    The message has one time only: the utterance begins and ends with it. ``locale`` (en_GB) is how Humble and later
+    name the language; ``language`` stands beside it in some releases. Raises ``ValueError`` without a stamp.
+    """
+    text = speech.final.strip()
+    if not text:
+        return None
+    stamp_ns = from_msg.stamp_ns(speech.header.stamp)
+    if stamp_ns <= 0:
+        raise ValueError(
+            f"{topic}: expected header.stamp, the time of what was said, got 0: fill it in where the LiveSpeech is published"
+        )
+    locale = getattr(speech, "locale", "") or getattr(speech, "language", "")
+    confidence = float(speech.confidence)
+    return Utterance(
+        id=f"u{stamp_ns}_{topic.strip('/').replace('/', '_')}",
+        start_ns=stamp_ns,
+        end_ns=stamp_ns,
+        text=text,
+        speaker=voice_of(topic),
+        language=locale.replace("-", "_").partition("_")[0].lower(),
+        confidence=0.0 if math.isnan(confidence) else _clip(confidence),
+        frame_id=speech.header.frame_id,
+    )
 
 
 def region(face: FaceFeatures, size_wh: tuple[int, int]) -> Region:

@@ -17,6 +17,7 @@ HEADER = "std_msgs/Header header\n"
 MESSAGES = {
     "IdsList": HEADER + "string[] ids\n",
     "Expression": HEADER + "string expression\nfloat32 valence\nfloat32 arousal\nfloat32 confidence\n",
+    "LiveSpeech": HEADER + "string incremental\nstring final\nfloat64 confidence\nstring locale\n",
     "FacialActionUnits": HEADER + "float32[99] intensity\nfloat32[99] confidence\n",
     "NormalizedRegionOfInterest2D": HEADER
     + "".join(f"float32 {name}\n" for name in ("xmin", "ymin", "xmax", "ymax", "c")),

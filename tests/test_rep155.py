@@ -7,14 +7,18 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import hri_messages
 import numpy as np
 import pytest
 
+from emo_models import weights
 from emo_models.fetch import pull
-from emo_models.labels import AU_NAMES, REP155_EXPRESSIONS, VOCABULARIES, rep155_labels
+from emo_models.labels import AU_NAMES, REP155_EXPRESSIONS, VOCABULARIES, WITHOUT_REP155
+from emo_models.labels import rep155 as rep155_name
 from emo_perception import rep155
 from emo_perception.types import FaceActionUnits, FaceEmotion, FaceFeatures, FaceTrack, Side
 
@@ -63,7 +67,8 @@ def test_every_action_unit_that_we_name_has_a_place() -> None:
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_every_class_of_every_network_is_an_expression_of_rep_155(vocabulary) -> None:
-    labels = rep155_labels(vocabulary)
+    named = [name for name in VOCABULARIES[vocabulary] if name not in WITHOUT_REP155]
+    labels = tuple(rep155_name(name) for name in named)
     for index, label in enumerate(labels):
         probabilities = np.full(len(labels), 0.1, np.float32)
         probabilities[index] = 0.4
@@ -78,16 +83,97 @@ def test_without_a_network_there_is_no_expression() -> None:
 
 def test_ids_can_stand_in_topic_names() -> None:
     assert rep155.face_id(7) == "face_7"
+    assert [rep155.voice_id(track_id) for track_id in (7, 0)] == ["voice_7", "voice_unknown"]
+    assert all(f"{rep155.VOICES}/{rep155.voice_id(i)}/speech".startswith(rep155.OWN_VOICES) for i in (7, 0))
+
+
+@pytest.mark.parametrize(
+    ("topic", "voice"),
+    [
+        ("/humans/voices/anna/speech", "anna"),
+        ("/humans/voices/voice_3/speech", "voice_3"),
+        ("/humans/voices/voice_unknown/speech", ""),
+        ("/humans/voices/tracked", ""),
+        ("/asr", ""),
+    ],
+)
+def test_a_topic_names_the_voice(topic, voice) -> None:
+    assert rep155.voice_of(topic) == voice
+
+
+def live(final: str = "Hello.", sec: int = 7, confidence: float = 0.75, **language: str) -> SimpleNamespace:
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=5), frame_id="mic")
+    return SimpleNamespace(header=header, incremental="hel", final=final, confidence=confidence, **language)
+
+
+def test_final_live_speech_is_an_utterance() -> None:
+    said = rep155.heard(live(" Hello. ", locale="en_GB"), "/humans/voices/anna/speech")
+    assert said is not None
+    assert (said.text, said.speaker, said.track_id, said.frame_id) == ("Hello.", "anna", 0, "mic")
+    assert said.start_ns == said.end_ns == 7_000_000_005
+    assert said.id == "u7000000005_humans_voices_anna_speech"
+    assert (said.language, said.confidence) == ("en", 0.75)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"locale": "de"}, "de"), ({"locale": "", "language": "fr-CA"}, "fr"), ({"language": "es"}, "es"), ({}, "")],
+)
+def test_the_language_is_found_whatever_the_release_calls_it(fields, expected) -> None:
+    said = rep155.heard(live(**fields), "/asr")
+    assert said is not None
+    assert said.language == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(math.nan, 0.0), (-1.0, 0.0), (7.0, 1.0)])
+def test_a_confidence_is_a_share_of_one(given, expected) -> None:
+    said = rep155.heard(live(confidence=given), "/asr")
+    assert said is not None
+    assert said.confidence == expected
+
+
+def test_what_is_not_final_says_nothing_and_a_missing_stamp_is_told() -> None:
+    assert rep155.heard(live("  "), "/asr") is None
+    unstamped = live(sec=0)
+    unstamped.header.stamp.nanosec = 0
+    with pytest.raises(ValueError, match=r"/asr: expected header\.stamp"):
+        rep155.heard(unstamped, "/asr")
+
+
+@pytest.fixture(scope="module")
+def with_hri(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    environment = {**os.environ, **hri_messages.build(tmp_path_factory.mktemp("hri"))}
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(hri_messages.ROOT)])
+    return environment
+
+
+def told_by(program: str, environment: Mapping[str, str], *arguments: str) -> dict[str, object]:
+    """What a program beside this test found out about the running graph."""
+    command = [sys.executable, str(Path(__file__).with_name(program)), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_a_face_has_topics_while_it_is_there(tmp_path) -> None:
-    environment = {**os.environ, **hri_messages.build(tmp_path)}
-    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(hri_messages.ROOT)])
-    command = [sys.executable, str(Path(__file__).with_name("hear_humans.py")), str(pull("astronaut"))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+def test_a_voice_has_topics_and_words_of_others_replace_our_own(with_hri) -> None:
+    for name in weights.profiles()["start"]:
+        pull(name)
+    told = told_by("hear_voices.py", with_hri)
+    voice = "/humans/voices/voice_unknown"
+    assert told["topics"] == ["/humans/voices/tracked", f"{voice}/is_speaking", f"{voice}/speech"]
+    assert told["ids"] == ["voice_unknown"]
+    assert told["spoken"] == {"text": "Dogs are sitting by the door", "locale": "en", "frame": "mic"}
+    assert told["same_as_utterance"] is True
+    assert told["while_others_hear"] == []
+    assert told["anna"] == {"speaker": "anna", "track": 0, "text": "I am here.", "language": "en", "confidence": 0.5}
+    assert told["heard_while_resting"] == []
+    assert told["bad"] == "1"
+
+
+@pytest.mark.slow
+def test_a_face_has_topics_while_it_is_there(with_hri) -> None:
+    told = told_by("hear_humans.py", with_hri, str(pull("astronaut")))
     base = f"/humans/faces/face_{told['track']}"
     assert told["while_there"] == [f"{base}/expression", f"{base}/facs", f"{base}/roi", "/humans/faces/tracked"]
     assert told["afterwards"] == ["/humans/faces/tracked"]

@@ -185,6 +185,25 @@ def test_a_crowd_that_never_pauses_is_heard_in_parts(chain: Chain, another_day: 
         assert utterance is None or len(utterance.text) < 600  # no endless loop of the recogniser
 
 
+def test_a_resting_stage_ends_what_was_being_said_and_hears_only_what_comes_afterwards(
+    chain: Chain, another_day: Callable[[], int]
+) -> None:
+    said = voice("ravdess_angry")
+    sound = np.concatenate((said[: 2 * RATE_HZ], said, silence(2), said, silence(2)))
+    base_ns, back_ns = another_day(), 4 * NS_PER_S + len(said) * NS_PER_S // RATE_HZ
+    found = []
+    for chunk in chunks(sound, base_ns):
+        passed_ns = chunk.stamp_ns - base_ns
+        chain.speech.resting = 2 * NS_PER_S <= passed_ns < back_ns
+        found += chain.hear(chunk)
+        if chain.speech.resting:
+            assert chain.speech.speaking_track() is None
+    mine, afterwards = [(s.start_ns - base_ns, s.end_ns - base_ns) for s in found]
+    assert mine[0] < mine[1] <= 2.1 * NS_PER_S
+    assert afterwards[0] >= back_ns
+    assert chain.speech.heard_ns == pytest.approx(base_ns + len(sound) * NS_PER_S // RATE_HZ, abs=0.1 * NS_PER_S)
+
+
 def test_sound_that_the_window_has_lost_is_counted(chain: Chain, another_day: Callable[[], int]) -> None:
     base_ns = another_day()
     heard(chain, chunks(silence(5), base_ns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import subprocess
 from array import array
@@ -141,6 +142,8 @@ def test_a_source_inside_is_heard_and_the_speaker_is_seen(running: Callable[...,
         graph.until(lambda: utterances, "the utterance")
         assert utterances[0].text == "Kids are talking by the door."
         assert utterances[0].track_id in {face.track.track_id for f in features for face in f.faces}
+        if importlib.util.find_spec("hri_msgs") is None:
+            assert not [name for name, _ in graph.node.get_topic_names_and_types() if name.startswith("/humans")]
         kinds = {kind for _, each in graph.node.get_topic_names_and_types() for kind in each}
         assert not kinds & {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "emo_msgs/msg/AudioChunk"}
         end(process)
@@ -171,3 +174,13 @@ def test_a_parameter_that_cannot_be_ends_the_process_with_one_line() -> None:
     output, _ = process.communicate(timeout=30)
     assert process.returncode == EXIT_CONFIG
     assert "speech.max_utterance_s: expected a value in [2, 28], got 60.0" in output
+
+
+@pytest.mark.skipif(importlib.util.find_spec("hri_msgs") is not None, reason="hri_msgs is installed here")
+def test_words_of_others_need_their_messages() -> None:
+    process = start("perception", "-p", "speech:input:=live_speech")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == EXIT_CONFIG
+    assert "speech.input is live_speech: no hri_msgs/msg/LiveSpeech here" in output
+    assert "set speech.input to audio" in output
+    assert "Traceback" not in output

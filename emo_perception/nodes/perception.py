@@ -48,6 +48,8 @@ class PerceptionNode(LifecycleNode):
             EmotionFeatures, "emotion_features", qos.RESULT, qos_overriding_options=qos.overridable()
         )
         self._humans = make_humans(self) if self.parameters.current.rep155 else None
+        if self.parameters.current.rep155:
+            speech.publish_voices()
         self._chain: Chain | None = None
         self._live: LiveScheduler[Any, Observation] | None = None
         self._hearing: Hearing[Any] | None = None
@@ -64,7 +66,7 @@ class PerceptionNode(LifecycleNode):
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the engines. Fails with a message that says what to do when one cannot be loaded."""
         configs = {name: stage.parameters.current for name, stage in self.stages.items()}
-        own = {PerceptionConfig.node: self.parameters.current, SpeechConfig.node: self.speech.parameters.current}
+        own = {PerceptionConfig.node: self.parameters.current, SpeechConfig.node: self.speech.listening}
         try:
             chain = Chain({**configs, **own})
             chain.warmup()

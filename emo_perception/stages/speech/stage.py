@@ -39,6 +39,8 @@ class SpeechStage:
         self._utterances = Utterances(config)
         self._next_ns: int | None = None
         self.lost = self.noise = 0
+        self.resting = False
+        """Somebody else recognises the speech: the sound that comes meanwhile is not judged, also not later."""
 
     @property
     def config(self) -> SpeechConfig:
@@ -54,6 +56,16 @@ class SpeechStage:
         """Whether a voice is being heard."""
         return self._utterances.open
 
+    @property
+    def heard_ns(self) -> int:
+        """Until when the sound has been judged; 0 before there is any."""
+        return self._next_ns or 0
+
+    def speaking_track(self) -> int | None:
+        """Whose voice is being heard, as far as the lips tell by now; 0: unknown, None: nobody's. From any thread."""
+        since_ns = self._utterances.since_ns
+        return None if since_ns is None else self.mouths.speaker(since_ns, FAR_NS)
+
     def warmup(self) -> None:
         """Run both networks once."""
         self.voice(np.zeros(2 * FRAME, np.int16))
@@ -63,6 +75,10 @@ class SpeechStage:
     def listen(self) -> list[Segment]:
         """Judge the sound that came into the window since the last call; returns the utterances that ended in it."""
         sound = self._window.audio(self._next_ns or 0, FAR_NS)
+        if self.resting:
+            self._next_ns = sound.end_ns if len(sound.samples) else self._next_ns
+            self.voice.reset()
+            return self.flush()  # what was said until then is still ours
         segments = []
         if self._next_ns is not None and sound.stamp_ns > self._next_ns and len(sound.samples):
             segments += self.flush()  # more came at once than the window holds: what is missing may have been a pause

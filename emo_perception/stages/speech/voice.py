@@ -97,6 +97,11 @@ class Utterances:
         """Whether somebody is speaking."""
         return self._start_ns is not None
 
+    @property
+    def since_ns(self) -> int | None:
+        """When the utterance under way began; None between two."""
+        return self._start_ns
+
     def add(self, stamp_ns: int, probability: float) -> Segment | None:
         """Take the frame that begins at ``stamp_ns``; returns the utterance that it ended, if any."""
         end_ns = stamp_ns + FRAME_NS
