@@ -110,7 +110,7 @@ lint: setup ## ruff and mypy only
 demo: setup ## run the graph on a video: make demo [SOURCE=/dev/video0|file|picture|rtsp://...] [OUT=folder]
 	@$(BIN)/emo demo --out "$$OUT" $${SOURCE:+--source "$$SOURCE"}
 
-bench: setup ## measure speed: stages alone, through ROS, and a naive loop
+bench: setup ## measure speed (stages alone, through ROS, a naive loop), speech, causes and memory
 	@if $(BIN)/python -c 'import torch, transformers' 2>/dev/null; then $(BIN)/python -m benchmarks.networks --out benchmarks/out; \
 	else echo "the papers' networks are not measured: they need torch (make torch)"; fi
 	@$(BIN)/python -m benchmarks

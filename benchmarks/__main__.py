@@ -1,6 +1,7 @@
-"""``python -m benchmarks``: what the start profile costs, alone, through ROS, and beside a naive loop.
+"""``python -m benchmarks``: what the start profile costs; one run, one report, all its parts or those that are named.
 
-One run, one kind of material; the figures are meant to be compared with each other. Exit code 1 when a goal is missed.
+start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
+a cause. hour: memory over an hour of a simulated stream. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import clips, graph, naive, report, stages
+from benchmarks import clips, dialogue, graph, hour, naive, page, report, speech, stages
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
 from emo_perception.config import EXIT_CONFIG, ConfigError, SourceConfig, load_profile
@@ -25,24 +26,55 @@ PROFILE = "start"
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the clips (%(default)s)")
     arguments = parser.parse_args(argv)
+    unknown = [name for name in arguments.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
     graph.prepare_ros()
     load = os.getloadavg()[0]
     try:
         with Puller() as puller:
-            for name in profiles()[PROFILE]:
+            for name in (*speech.PEOPLE, *profiles()[PROFILE]):
                 puller.pull(card(name))
-        with tempfile.TemporaryDirectory(prefix="emo_bench_") as folder:
-            figures, backend = measure(Path(folder), arguments.seconds)
+        parts = [PARTS[name](arguments.seconds) for name in arguments.parts or PARTS]
     except (ConfigError, PullError, graph.BenchError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    facts = report.conditions(backend, load, PROFILE)
-    report.write(arguments.out, figures, facts)
-    print(f"\n{report.markdown(figures, facts)}\nWritten to {arguments.out}: report.md, report.json")
-    return 0 if all(goal.met for goal in report.goals(figures)) else 1
+    facts = page.conditions(load)
+    page.write(arguments.out, parts, facts)
+    print(f"\n{page.markdown(parts, facts)}\nWritten to {arguments.out}: report.md, report.json")
+    return 0 if all(goal.met for part in parts for goal in part.goals) else 1
+
+
+def _start(seconds: float) -> page.Part:
+    with tempfile.TemporaryDirectory(prefix="emo_bench_") as folder:
+        return report.part(*measure(Path(folder), seconds))
+
+
+def _speech(_: float) -> page.Part:
+    _say("speech, alone and beside frames")
+    return speech.part(speech.measure())
+
+
+def _dialogue(_: float) -> page.Part:
+    _say("causes, alone and over DDS")
+    return dialogue.part(dialogue.measure())
+
+
+def _hour(_: float) -> page.Part:
+    _say("an hour of a simulated stream")
+    return hour.part(hour.measure())
+
+
+PARTS: dict[str, Callable[[float], page.Part]] = {
+    "start": _start,
+    "speech": _speech,
+    "dialogue": _dialogue,
+    "hour": _hour,
+}
 
 
 def measure(folder: Path, seconds: float) -> tuple[report.Figures, str]:

