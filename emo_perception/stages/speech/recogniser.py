@@ -131,6 +131,8 @@ def _whisper() -> Any:
             f"faster-whisper does not import ({error}); install it with: pip install 'faster-whisper==1.2.*', "
             "or do without speech: set speech.enabled to false"
         ) from None
+    # It tells of every piece of sound at the level of what users should know.
+    logging.getLogger("faster_whisper").setLevel(logging.WARNING)
     return WhisperModel
 
 
