@@ -16,6 +16,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Final
 
+from emo_perception.preflight import BUILD_MESSAGES, INSTALL_ROS
+
 GROUP: Final = "emo_perception.commands"
 DISTRIBUTION: Final = "emo_perception"
 
@@ -31,10 +33,7 @@ BUILT_IN: Final = {
 }
 
 #: Module that is missing -> what to do about it; for any other, the package's own dependencies.
-REMEDIES: Final = {
-    "rclpy": "source a ROS 2 installation (source /opt/ros/DISTRO/setup.bash), or type: make setup",
-    "emo_msgs": "build the messages: colcon build, then source install/setup.bash; or type: pip install ./emo_msgs",
-}
+REMEDIES: Final = {"rclpy": INSTALL_ROS, "emo_msgs": BUILD_MESSAGES}
 REMEDY: Final = "in the checkout, type: make setup"
 
 USAGE: Final = "usage: emo [--help] [--version] COMMAND ..."
