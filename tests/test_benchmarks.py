@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import clips, dialogue, graph, hour, naive, page, report, scenes, speech, stages
@@ -120,12 +121,18 @@ def test_two_minutes_of_a_stream() -> None:
 
 
 def test_frames_and_speech_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "SETTLE_FRAMES", 3)
+    monkeypatch.setattr(speech, "SETTLE_FRAMES", 0)
     monkeypatch.setattr(speech, "PEOPLE", speech.PEOPLE[:1])
     run = speech.measure(rounds=1, seconds=1.0)
     assert run.recognition.real_time_factor > 0
     assert run.ratio > 0
     assert run.without[0].utterances == 0
+
+
+def test_a_machine_too_busy_to_measure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "SETTLE_FRAMES", 100)
+    with pytest.raises(RuntimeError, match="expected more than 100: the machine is busy"):
+        speech.latency([np.zeros((48, 64, 3), np.uint8)], None, seconds=0.1)
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
