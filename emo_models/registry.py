@@ -25,6 +25,8 @@ NETWORKS: Final[dict[str, str]] = {
     "ecpa": "emo_models.networks.ecpa:ECPA",
     "fame": "emo_models.networks.fame:FAME",
     "scrfd": "emo_models.networks.scrfd:SCRFD",
+    "clip": "emo_models.networks.clip:Clip",
+    "language": "emo_models.networks.language:LanguageModel",
 }
 
 
