@@ -100,7 +100,7 @@ class LanguageModel(Network):
         table = cast("Any", self.llm).get_input_embeddings().weight
         count = torch.diff(bags.offsets, append=bags.offsets.new_tensor([len(bags.ids)]))
         total = F.embedding_bag(bags.ids, table, bags.offsets, mode="sum") / count.clamp(min=1).sqrt()[:, None]
-        return total + torch.randn_like(total) * (bags.noise * table.detach().std())
+        return cast("Tensor", total + torch.randn_like(total) * (bags.noise * table.detach().std()))
 
 
 def llama(
@@ -164,6 +164,8 @@ def load_language(where: str | Path) -> tuple[Any, Any]:
 
 
 def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
+    kind: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerFast = kind(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
     )
+    return made
