@@ -62,14 +62,14 @@ def test_middles_of_segments_and_the_whole_width(tmp_path):
     np.testing.assert_array_equal(narrow.clip, clip.clip[:, :, 10:74])
 
 
-def test_several_spans_make_one_clip_without_what_is_left_out(counted):
-    video = Video([Span(counted, 0.0, 3 / FPS), Span(counted, 8 / FPS, 11 / FPS)], without=frozenset({1, 3}))
+def test_several_spans_make_one_clip(counted):
+    video = Video([Span(counted, 0.0, 3 / FPS), Span(counted, 8 / FPS, 11 / FPS)])
     frames = list(video.frames())
-    assert [count_of(frame.image) for frame in frames] == [0, 2, 9, 10]
-    np.testing.assert_allclose([f.stamp_ns * FPS / 1e9 for f in frames], [0, 2, 4, 5], atol=1e-3)
-    assert video.count() == 4
+    assert [count_of(frame.image) for frame in frames] == [0, 1, 2, 8, 9, 10]
+    np.testing.assert_allclose([f.stamp_ns * FPS / 1e9 for f in frames], range(6), atol=1e-3)
+    assert video.count() == 6
     clip = prepare_clip(record(counted), **SMALL, faces=NOBODY, video=video)
-    assert [count_of(image) for image in clip.clip] == [0, 0, 2, 9, 10]
+    assert [count_of(image) for image in clip.clip] == [0, 1, 2, 8, 10]
 
 
 def test_wide_images_are_scaled_as_perception_does(tmp_path):
@@ -105,8 +105,6 @@ def test_a_span_behind_the_end_has_a_reason(counted):
         prepare_clip(record(counted, 9.0, 10.0), **SMALL, faces=NOBODY)
     with pytest.raises(UnreadableVideo, match="clip 'b' has no video on this disk"):
         Video.of(Record("b", "made", "train", None, flags=frozenset({"no-video"})))
-    with pytest.raises(UnreadableVideo, match="all 2 images are left out"):
-        Video([Span(counted, 0.0, 2 / FPS)], without=frozenset({0, 1})).count()
 
 
 def test_known_points_are_cut_out_where_they_are(counted):

@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_set_aside_and_tried_again(folder, whole, tmp_pat
     assert prepare_clips(records(place), store, FORM, finder).done == 2
     assert (tmp_path / "out" / QUARANTINE).read_text() == ""
     assert_same(store, whole)
-    with pytest.raises(ValueError, match="expected every clip id once"):
+    with pytest.raises(ValueError, match="clip id c0 occurs twice"):
         prepare_clips([*records(place), *records(place)], store, FORM, finder)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
 
 from training.datasets.quarantine import write_quarantine
-from training.datasets.record import QuarantinedRow, Record
+from training.datasets.record import QuarantinedRow, Record, unique
 from training.prepare.clips import ClipForm, prepare_clip
 from training.prepare.faces import FaceFinder, MakeFinder
 from training.prepare.pool import Failure, results
@@ -20,8 +19,25 @@ from training.prepare.video import Video
 
 QUARANTINE: Final = "quarantine.jsonl"
 
-MakeVideo = Callable[[Record], Video]
-"""What is to be seen of a record: :meth:`Video.of`, or a cumulative clip."""
+
+class Videos(Protocol):
+    """What is to be seen of a record: :class:`OwnVideos`, or ``cumulative.CumulativeVideos``. Picklable."""
+
+    def has(self, record: Record) -> bool:
+        """Whether there is a video at all."""
+
+    def __call__(self, record: Record) -> Video:
+        """The video. Raises :class:`training.prepare.video.UnreadableVideo`."""
+
+
+class OwnVideos:
+    """The record's own clip."""
+
+    def has(self, record: Record) -> bool:
+        return record.source is not None
+
+    def __call__(self, record: Record) -> Video:
+        return Video.of(record)
 
 
 @dataclass(frozen=True)
@@ -40,13 +56,13 @@ class ClipWork:
 
     form: ClipForm
     make_finder: MakeFinder
-    video: MakeVideo = Video.of
+    videos: Videos = field(default_factory=OwnVideos)
     _finder: FaceFinder | None = field(default=None, init=False)
 
     def __call__(self, record: Record) -> Mapping[str, NDArray[Any]]:
         if self._finder is None:
             self._finder = self.make_finder()
-        clip = prepare_clip(record, **asdict(self.form), faces=self._finder, video=self.video(record))
+        clip = prepare_clip(record, **asdict(self.form), faces=self._finder, video=self.videos(record))
         return clip.arrays()
 
     def close(self) -> None:
@@ -61,7 +77,7 @@ def prepare_clips(
     make_finder: MakeFinder,
     *,
     workers: int = 1,
-    video: MakeVideo = Video.of,
+    videos: Videos | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Put every clip that ``store`` does not have yet into it; its producer must be ``form.producer(finder)``.
@@ -76,13 +92,12 @@ def prepare_clips(
 
     """
     records = list(records)
-    wanted = {record.clip_id: record for record in records if record.source is not None}
-    if len(wanted) + sum(record.source is None for record in records) != len(records):
-        raise ValueError("expected every clip id once; read each data set into a store of its own")
+    videos = videos or OwnVideos()
+    wanted = {clip_id: record for clip_id, record in unique(records).items() if videos.has(record)}
     missing = store.missing(wanted)
     done, quarantined = 0, []
     with store:
-        make = partial(ClipWork, form, make_finder, video)
+        make = partial(ClipWork, form, make_finder, videos)
         for record, result in results([wanted[clip_id] for clip_id in missing], make, workers):
             if isinstance(result, Failure):
                 quarantined.append(_row(record, result))
@@ -97,5 +112,6 @@ def prepare_clips(
 
 
 def _row(record: Record, failure: Failure) -> QuarantinedRow:
-    file = record.source.file if record.source is not None else Path()
-    return QuarantinedRow(file.name, record.clip_id, "unreadable-video", failure.reason)
+    return QuarantinedRow(
+        "" if record.source is None else record.source.file.name, record.clip_id, "unreadable-video", failure.reason
+    )

@@ -24,19 +24,11 @@ class Video:
 
     A span holds the images with ``start_s <= t < end_s``; t = 0 is the file's first image. Decoding is by PyAV on every
     machine, so that frame numbers mean the same everywhere. ``max_width``: wider images are scaled down, as at run time.
-    ``without``: numbers of images that are left out (duplicates); those that follow move up.
     """
 
-    def __init__(
-        self,
-        spans: Sequence[Span],
-        *,
-        max_width: int = PerceptionConfig().max_width,
-        without: frozenset[int] = frozenset(),
-    ) -> None:
+    def __init__(self, spans: Sequence[Span], *, max_width: int = PerceptionConfig().max_width) -> None:
         self.spans = tuple(spans)
         self.max_width = max_width
-        self.without = without
         self._count: int | None = None
 
     @classmethod
@@ -48,15 +40,18 @@ class Video:
 
     def frames(self) -> Generator[Frame, None, None]:
         """Every image, in order. Raises :class:`UnreadableVideo`, also when a span has no image at all."""
-        number = kept = 0
-        for frame in self._all():
-            if number not in self.without:
-                kept += 1
-                yield frame
-            number += 1
-        if not kept:
-            raise UnreadableVideo(f"{self._files()}: all {number} images are left out")
-        self._count = kept
+        begin_ns = count = 0
+        for span in self.spans:
+            last_ns, step_ns = -1, STEP_NS
+            for frame in _decoded(span):
+                if last_ns >= 0:
+                    step_ns = begin_ns + frame.stamp_ns - last_ns
+                last_ns = begin_ns + frame.stamp_ns
+                image, _ = limit_width(frame.image, self.max_width)
+                count += 1
+                yield replace(frame, stamp_ns=last_ns, image=image)
+            begin_ns = last_ns + step_ns
+        self._count = count
 
     def count(self) -> int:
         """How many images there are; decodes them once to know. Raises :class:`UnreadableVideo`."""
@@ -65,21 +60,6 @@ class Video:
                 pass
         assert self._count is not None
         return self._count
-
-    def _all(self) -> Iterator[Frame]:
-        begin_ns = 0
-        for span in self.spans:
-            last_ns, step_ns = -1, STEP_NS
-            for frame in _decoded(span):
-                if last_ns >= 0:
-                    step_ns = begin_ns + frame.stamp_ns - last_ns
-                last_ns = begin_ns + frame.stamp_ns
-                image, _ = limit_width(frame.image, self.max_width)
-                yield replace(frame, stamp_ns=last_ns, image=image)
-            begin_ns = last_ns + step_ns
-
-    def _files(self) -> str:
-        return ", ".join(str(span.file) for span in self.spans)
 
 
 def _decoded(span: Span) -> Iterator[Frame]:
