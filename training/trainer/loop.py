@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +58,11 @@ class TrainResult:
     sha256: str
 
 
-def train(recipe: Recipe, *, resume: bool = True, task: Task | None = None) -> TrainResult:
+def train(recipe: Recipe, *, resume: bool = True, make_task: Callable[[Recipe], Task] = create_task) -> TrainResult:
     """Train to the end, from the newest checkpoint in the recipe's folder if there is one.
 
-    A run that is complete is not repeated. ``resume=False`` starts anew. ``task``: instead of the one that the recipe
-    names. On one CPU thread, or wherever torch computes deterministically, a run that was killed and taken up again
+    A run that is complete is not repeated. ``resume=False`` starts anew. ``make_task`` is called with the
+    generators seeded, so that the network starts alike. On one CPU thread, or wherever torch computes deterministically, a run that was killed and taken up again
     ends with the same bits as one that was not.
 
     Raises:
@@ -71,7 +71,18 @@ def train(recipe: Recipe, *, resume: bool = True, task: Task | None = None) -> T
         DoomedRunError: the run cannot come to anything.
 
     """
-    return Trainer(recipe, fresh=not resume, task=task).run()
+    accelerator = Accelerator(
+        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
+        gradient_accumulation_steps=recipe.accumulate,
+        # Samples without a label, and prompts of faces that were not found, leave parameters out of a step.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    folder = RunFolder(recipe, fresh=not resume, main=accelerator.is_main_process)
+    try:
+        accelerator.wait_for_everyone()
+        return Trainer(recipe, accelerator, folder, make_task).run()
+    finally:
+        folder.close()
 
 
 def learning_rate(schedule: ScheduleRecipe, step: int, steps: int) -> float:
@@ -115,19 +126,13 @@ class Objective(nn.Module):
 class Trainer:
     """One run of :func:`train`."""
 
-    def __init__(self, recipe: Recipe, *, fresh: bool, task: Task | None = None) -> None:
-        self.recipe = recipe
-        self.accelerator = Accelerator(
-            mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
-            gradient_accumulation_steps=recipe.accumulate,
-            # Samples without a label, and prompts of faces that were not found, leave parameters out of a step.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        self.main = self.accelerator.is_main_process
-        self.folder = RunFolder(recipe, fresh=fresh, main=self.main)
-        self.accelerator.wait_for_everyone()
+    def __init__(
+        self, recipe: Recipe, accelerator: Accelerator, folder: RunFolder, make_task: Callable[[Recipe], Task]
+    ) -> None:
+        self.recipe, self.accelerator, self.folder = recipe, accelerator, folder
+        self.main = accelerator.is_main_process
         seed_everything(recipe.seed)
-        self.task = task or create_task(recipe)
+        self.task = make_task(recipe)
         self.data = self.task.dataset("train")
         self.progress = Progress(items=len(cast("Sized", self.data)), processes=self.accelerator.num_processes)
         self.piece: int = self._piece()
@@ -152,15 +157,12 @@ class Trainer:
 
     def run(self) -> TrainResult:
         """Train and write the weights, or read what a complete run wrote."""
-        try:
-            if (done := self._done()) is None:
-                with self._signals():
-                    self._train()
-                done = self._finish()
-            self._publish(done)
-            return done
-        finally:
-            self.folder.close()
+        if (done := self._done()) is None:
+            with self._signals():
+                self._train()
+            done = self._finish()
+        self._publish(done)
+        return done
 
     # Before and after
 

@@ -65,9 +65,14 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self._lock: IO[str] | None = None
         if main:
-            self._open(recipe, fresh)
+            self._take()
+            try:
+                self._open(recipe, fresh)
+            except RunError:
+                self.close()
+                raise
 
-    def _open(self, recipe: Recipe, fresh: bool) -> None:
+    def _take(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
@@ -76,7 +81,10 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.close()
             raise RunError(f"{self.path} is in use by another training; wait for it or choose --out DIR") from None
+
+    def _open(self, recipe: Recipe, fresh: bool) -> None:
         file = self.path / RECIPE_FILE
         if not file.is_file():
             if strange := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
