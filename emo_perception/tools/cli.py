@@ -23,8 +23,10 @@ DISTRIBUTION: Final = "emo_perception"
 
 #: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
 BUILT_IN: Final = {
+    "ablate": "training.tables.command:main",
     "bag": "emo_perception.tools.bag:main",
     "cause": "training.causes:main",
+    "data": "training.datasets.command:main",
     "demo": "emo_perception.tools.demo:main",
     "doctor": "emo_perception.tools.doctor.command:main",
     "neutral": "training.neutral:main",

@@ -22,7 +22,7 @@ from training.datasets.record import (
 
 __all__ = [
     "READERS", "Dataset", "DatasetError", "Dialogue", "QuarantinedRow", "Reader", "Record", "RecordError", "Span",
-    "Utterance", "read_dataset", "reader",
+    "Utterance", "read_dataset", "reader", "reader_class",
 ]  # fmt: skip
 
 #: Name of a data set -> its reader, loaded only when asked for.
@@ -39,14 +39,20 @@ READERS: Final = {
 }
 
 
-def reader(name: str, **options: Any) -> Reader:
-    """The reader of a data set with its options. Raises :class:`DatasetError` that lists the names or options there are."""
+def reader_class(name: str) -> type[Any]:
+    """The class of a reader: a dataclass of its options. Raises :class:`DatasetError` that lists the names there are."""
     if name not in READERS:
         near = difflib.get_close_matches(name, READERS, n=1)
         guess = f" (did you mean {near[0]!r}?)" if near else ""
         raise DatasetError(f"no reader {name!r}{guess}; there are: {', '.join(sorted(READERS))}")
-    module, _, function = READERS[name].partition(":")
-    kind = getattr(import_module(module), function)
+    module, _, attribute = READERS[name].partition(":")
+    kind: type[Any] = getattr(import_module(module), attribute)
+    return kind
+
+
+def reader(name: str, **options: Any) -> Reader:
+    """The reader of a data set with its options. Raises :class:`DatasetError` that lists the names or options there are."""
+    kind = reader_class(name)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     unknown = sorted(options.keys() - set(known))
     if unknown:

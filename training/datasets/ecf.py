@@ -203,12 +203,13 @@ def _originals(root: Path, findings: Findings) -> dict[tuple[int, int], str]:
         findings.lack(f"{MELD_TEXT} (which clip of MELD each utterance is)")
         return {}
     originals, conversation = {}, 0
-    for _, raw in lines(file, findings):
-        parts = decode(raw, ("utf-8", "cp1252", "latin-1")).split("|")
-        if len(parts) >= 5 and _MELD.fullmatch(parts[-1].strip()):
-            originals[conversation, int(parts[0])] = parts[-1].strip()
-        elif len(parts) == 1 and not parts[0].startswith("("):
-            conversation = int(parts[0].split()[0])
+    for row, raw in lines(file, findings):
+        with findings.row(file, row):
+            parts = decode(raw).split("|")
+            if len(parts) >= 5 and _MELD.fullmatch(parts[-1].strip()):
+                originals[conversation, number(parts[0], "utterance")] = parts[-1].strip()
+            elif len(parts) == 1 and not parts[0].startswith("("):
+                conversation = number(parts[0].split()[0], "conversation")
     return originals
 
 

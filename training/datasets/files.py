@@ -76,8 +76,10 @@ def read_table(file: Path, columns: Sequence[str], findings: Findings, *, text: 
     first = source[0][1]
     separator = next((mark for mark in _SEPARATORS if mark in first), ",")
     # Tab-separated captions are not quoted: a lone quotation mark in one would swallow the rows behind it.
-    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader((line for _, line in source), delimiter=separator, quoting=quoting)
+    reader = csv.reader(
+        (line for _, line in source), delimiter=separator,
+        quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
+    )  # fmt: skip
     header = [name.strip() for name in next(reader)]
     missing = [column for column in columns if column not in header]
     if missing:

@@ -85,6 +85,10 @@ class Findings:
         """Count something, under the name that the published figures have."""
         self._found[what] += number
 
+    def found(self, what: str) -> int:
+        """How many of it were counted so far."""
+        return self._found[what]
+
     def lack(self, text: str) -> None:
         """Say that something is not there."""
         self._missing.append(text)
