@@ -76,7 +76,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> list[Outcome]:
     options.out.mkdir(parents=True, exist_ok=True)
     stop: tuple[type[Exception], ...] = ()
     if not options.print:
-        from training.trainer import DoomedRunError
+        from training.trainer.task import DoomedRunError
 
         stop = (DoomedRunError,)
     found: list[Outcome] = []

@@ -6,6 +6,7 @@ A run is known by what determines its outcome: how it is run, the recipe with al
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from training.tables.plan import Plan, PlanError, Row
+from training.trainer.recipe import Recipe, RecipeError, load_recipe
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +28,12 @@ Runner = Callable[["Job"], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Job:
-    """One run. ``recipe``: name or path; ``set``: its changes by dotted name; ``evaluate``: sets to measure on.
+    """One run. ``recipe``: with all changes, its seed and its folder; ``evaluate``: further sets to measure on.
 
-    ``folder``: of this training alone; it may hold what an interrupted run left.
+    ``folder``: of this run alone; it may hold what an interrupted run left.
     """
 
-    recipe: str
-    set: Mapping[str, Any]
-    seed: int
+    recipe: Recipe
     evaluate: tuple[Mapping[str, Any], ...]
     folder: Path
 
@@ -57,6 +57,8 @@ def outcomes(plan: Plan, out: Path, *, run: bool = True, stop: tuple[type[Except
     """
     for seed in plan.seeds:
         for row in plan.rows:
+            if not row.run:
+                continue  # the paper's figures alone
             outcome = _stored(plan, row, seed, out)
             if outcome is None and run:
                 outcome = _run(plan, row, seed, out, stop)
@@ -65,21 +67,21 @@ def outcomes(plan: Plan, out: Path, *, run: bool = True, stop: tuple[type[Except
 
 
 def job_of(plan: Plan, row: Row, seed: int, out: Path) -> Job:
-    """The run of a row with a seed."""
-    changes = {**plan.set, **row.set}
-    recipe = row.recipe or plan.recipe
-    key = _key(run=row.run, recipe=recipe_text(recipe), set=changes, seed=seed)
-    return Job(recipe, changes, seed, row.evaluate or plan.evaluate, out / "runs" / key)
-
-
-def recipe_text(recipe: str) -> str:
-    """Content of a recipe, so that a changed recipe is another run. Raises :class:`PlanError` when there is none."""
-    from training.trainer.recipe import recipe_file
-
+    """The run of a row with a seed. Raises :class:`PlanError` for a recipe or a change of it that does not work."""
+    changes = {**plan.set, **row.set, "seed": seed}
+    name = row.recipe or plan.recipe
     try:
-        return recipe_file(recipe).read_text(encoding="utf-8")
-    except (OSError, ValueError, KeyError) as error:
-        raise PlanError(f"recipe {recipe}: {error}") from error
+        recipe = load_recipe(name, changes_of(changes))
+    except RecipeError as error:
+        raise PlanError(f"{plan.name}, row {row.name}: {error}") from None
+    content = {key: value for key, value in recipe.to_dict().items() if key not in ("out", "evaluate")}
+    folder = out / "runs" / _key(run=row.run, recipe=content)
+    return Job(dataclasses.replace(recipe, out=str(folder / "training")), row.evaluate or plan.evaluate, folder)
+
+
+def changes_of(values: Mapping[str, Any]) -> list[str]:
+    """``{"optimiser.lr": 0.1}`` -> ``["optimiser.lr=0.1"]``, as :func:`load_recipe` takes them."""
+    return [f"{name}={json.dumps(value)}" for name, value in values.items()]
 
 
 def _run(plan: Plan, row: Row, seed: int, out: Path, stop: tuple[type[Exception], ...]) -> Outcome:
@@ -93,8 +95,8 @@ def _run(plan: Plan, row: Row, seed: int, out: Path, stop: tuple[type[Exception]
         return Outcome(row.name, seed, {}, f"{type(error).__name__}: {error}", time.monotonic() - start)
     seconds = time.monotonic() - start
     _write(_result_file(job), {
-        "run": row.run, "recipe": job.recipe, "set": dict(job.set), "seed": seed,
-        "evaluate": [dict(entry) for entry in job.evaluate], "metrics": metrics, "seconds": round(seconds, 1),
+        "run": row.run, "recipe": job.recipe.to_dict(), "evaluate": [dict(entry) for entry in job.evaluate],
+        "metrics": metrics, "seconds": round(seconds, 1),
     })  # fmt: skip
     return Outcome(row.name, seed, metrics, "", seconds)
 
@@ -109,7 +111,8 @@ def _stored(plan: Plan, row: Row, seed: int, out: Path) -> Outcome | None:
 
 def _result_file(job: Job) -> Path:
     """One file for each choice of sets to measure on, so that tables share a training but not its measurements."""
-    return job.folder / f"result-{_key(evaluate=[dict(entry) for entry in job.evaluate])}.json"
+    measured = [dict(entry) for entry in job.evaluate]
+    return job.folder / f"result-{_key(evaluate=measured, own=dataclasses.asdict(job.recipe.evaluate))}.json"
 
 
 def _runner(name: str) -> Runner:

@@ -5,20 +5,21 @@ A YAML file::
     title: What each part adds
     source: ECPA, Table IV
     recipe: ecpa_mafw                      # of the package, or a path
-    set: {train.epochs: 15}                # for all rows; dotted names of the recipe's fields
+    set: {epochs: 15}                      # for all rows; dotted names of the recipe's fields
     seeds: [88, 89, 90]
-    evaluate: [{split: test}]              # further sets: {name: emvidcap, data: {...}}; its metrics are "emvidcap/cider"
+    evaluate:                              # further sets to measure on; metrics of this one are "emvidcap/CIDEr"
+      - {name: emvidcap, split: test, set: {data.name: emvidcap, data.root: data/emvidcap}}
     columns:
-      - {metric: cider, title: CIDEr, scale: 100, digits: 2}
+      - {metric: CIDEr, title: C, scale: 100, digits: 2}
     rows:
-      - {name: baseline, set: {network.options.au_prompt: false}, paper: {cider: 27.61}}
-      - {name: full, paper: {cider: 34.38}}
+      - {name: baseline, set: {network.options.au_prompt: false}, paper: {CIDEr: 27.61}}
+      - {name: full, paper: {CIDEr: 34.38}}
     expect:
-      - {better: full, than: baseline, metric: cider}
+      - {better: full, than: baseline, metric: CIDEr}
     notes: [what a reader of the table must know]
 
 A row may name its own ``recipe`` or another way to ``run``: ``module:function``, called with a
-:class:`training.tables.engine.Job`, which returns the metrics.
+:class:`training.tables.engine.Job`, which returns the metrics. With ``run: ""`` it shows the paper's figures alone.
 """
 
 from __future__ import annotations
