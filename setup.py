@@ -32,6 +32,9 @@ TORCH = [  # the papers' networks; the start profile never imports them
 ]
 TRAIN = [  # data sets, training and evaluation, on top of torch
     "openpyxl>=3.1",  # MAFW's labels are spreadsheets
+    "accelerate>=1.2",  # several devices and machines, mixed precision, DeepSpeed and FSDP
+    "tensorboard>=2.15",  # curves
+    "tqdm>=4.60",  # progress bars
 ]
 DOCS = ["mkdocs-material==9.*"]  # make docs only; plain mkdocs draws no mermaid, in which the flow of data is written
 
@@ -79,6 +82,7 @@ setup(
             "doctor = emo_perception.tools.doctor.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
+            "train = training.trainer.command:main",
             "weights = emo_perception.tools.weights:main",
         ],
         # The same checks for `ros2 doctor`.

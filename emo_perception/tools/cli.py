@@ -31,6 +31,7 @@ BUILT_IN: Final = {
     "doctor": "emo_perception.tools.doctor.command:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
+    "train": "training.trainer.command:main",
     "weights": "emo_perception.tools.weights:main",
 }
 
