@@ -1,4 +1,4 @@
-"""``emo data``: list the data sets that can be read, check one, export one, compare two annotators."""
+"""``emo data``: list the data sets that can be read, check one, export one, compare two annotators, label own clips."""
 
 from __future__ import annotations
 
@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="CSV: each clip with both texts, score and what to do"
     )
     compare.set_defaults(run=_agree)
+    label = actions.add_parser("label", help="put agreed texts into the clips that 'emo bag export' made")
+    label.add_argument("folder", type=Path, metavar="DIR", help="what 'emo bag export' wrote")
+    label.add_argument(
+        "sheet", type=Path, metavar="CSV", help="clip, emotion, text; as 'emo data agree --out' wrote it"
+    )
+    label.set_defaults(run=_label)
     return parser
 
 
@@ -152,6 +158,19 @@ def _agree(arguments: argparse.Namespace) -> int:
         agreement.write(arguments.out)
     print(agreement_page(agreement))
     return 0
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from training.recordings.layouts import annotated, read_list, write_layout, write_list
+
+    items, troubles = annotated(read_list(arguments.folder), arguments.sheet)
+    write_list(items, arguments.folder)
+    write_layout(items, arguments.folder)
+    clips = [item for item in items if item.clip]
+    print(f"{sum(bool(item.emotion) for item in clips)} of {len(clips)} clips annotated in {arguments.folder}")
+    for trouble in troubles:
+        print(f"emo data label: {arguments.sheet}, {trouble}", file=sys.stderr)
+    return EXIT_INCOMPLETE if troubles else 0
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ History = Mapping[str, Mapping[int, Line]]
 
 @dataclass(frozen=True)
 class Ecem:
-    """Reader. ``meld``: MELD's folder, for the history (default: a folder ``meld`` or ``MELD`` beside this one).
+    """Reader. ``meld``: MELD's folder, for the history (default: in, or beside, this one).
 
     ``text``: words of the target from ``ecem`` (corrected by speech recognition) or from ``meld``; ``keep_short``: keep
     explanations of three words or fewer, flagged; ``videos``: folder of the cumulative clips (default: ``videos``).
@@ -79,6 +79,8 @@ class Ecem:
     def _dialogues(self, root: Path, findings: Findings) -> dict[str, dict[int, Line]]:
         """Dialogue -> number -> line of MELD; empty when MELD is not there."""
         folder = Path(self.meld).expanduser() if self.meld else first_of(root, "meld", "MELD", "../meld", "../MELD")
+        if not self.meld and (root / "train_sent_emo.csv").is_file():
+            folder = root  # own recordings have both in one folder
         if folder is None:
             findings.lack("MELD (the utterances before each target); give its folder with the option meld")
             return {}

@@ -1,7 +1,8 @@
 """MELD: dialogues of a comedy series, each utterance with its emotion and clip (Poria et al., 2019; GPL-3.0).
 
 ``{train,dev,test}_sent_emo.csv`` and one folder of clips per split, ``dia{D}_utt{U}.mp4``. Utterance numbers have gaps,
-clips of neighbours overlap now and then, and some clips are broken: those are left out.
+clips of neighbours overlap now and then, and some clips are broken: those are left out. Own recordings in this layout
+may have utterances without an emotion.
 """
 
 from __future__ import annotations
@@ -131,8 +132,8 @@ def _lines(file: Path, split: str, findings: Findings) -> Iterator[Line]:
 def _line(file: Path, row_number: int, split: str, row: Mapping[str, str]) -> Line:
     row = dict(row)
     dialogue, index = number(row["Dialogue_ID"], "Dialogue_ID"), number(row["Utterance_ID"], "Utterance_ID")
-    speaker, emotion = value(row, "Speaker"), value(row, "Emotion").lower()
-    if emotion not in VOCABULARIES[VOCABULARY]:
+    speaker, emotion = value(row, "Speaker"), row["Emotion"].lower()
+    if emotion and emotion not in VOCABULARIES[VOCABULARY]:
         raise RecordError(
             "class-out-of-range", f"expected one of {', '.join(VOCABULARIES[VOCABULARY])}; got {emotion!r}"
         )
@@ -162,7 +163,8 @@ def _keep_dialogue(lines: Sequence[Line], found: Clips, findings: Findings) -> N
             history = tuple(before.utterance for before in lines[:position])
             findings.keep(Record(
                 clip_id=line.utterance.clip_id, dataset="meld", split=SPLITS[line.split], source=source,
-                emotions=(line.utterance.emotion,), vocabulary=VOCABULARY, subject=line.utterance.speaker, flags=flags,
+                emotions=(line.utterance.emotion,) if line.utterance.emotion else (),
+                vocabulary=VOCABULARY, subject=line.utterance.speaker, flags=flags,
                 dialogue=Dialogue(line.dialogue_id, line.index, history, line.utterance),
             ))  # fmt: skip
 
