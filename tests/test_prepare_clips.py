@@ -62,6 +62,17 @@ def test_middles_of_segments_and_the_whole_width(tmp_path):
     np.testing.assert_array_equal(narrow.clip, clip.clip[:, :, 10:74])
 
 
+def test_frames_of_the_stream_and_of_the_file_are_the_same(counted):
+    """The dyadic grid at 5 Hz of a video with 25 images a second."""
+    pytest.importorskip("torch")
+    form = {**SMALL, "sampling": "dyadic", "rate_hz": 5.0}
+    clip = prepare_clip(record(counted), **{**form, "frames": 100}, faces=NOBODY)
+    # Images nearest to 0, 0.2, ... s; as the clock rounds, the first that belongs to a number counts.
+    assert clip.numbers.tolist() == [0, 3, 8, 13, 18, 23, 28, 33, 38, 43, 48, 53, 58, 63]
+    few = prepare_clip(record(counted), **{**form, "frames": 5}, faces=NOBODY)
+    assert few.numbers.tolist() == clip.numbers[::4].tolist()
+
+
 def test_several_spans_make_one_clip(counted):
     video = Video([Span(counted, 0.0, 3 / FPS), Span(counted, 8 / FPS, 11 / FPS)])
     frames = list(video.frames())
@@ -126,7 +137,8 @@ def test_known_points_are_cut_out_where_they_are(counted):
     [
         ({"frames": 0}, "frames: expected at least 1, got 0"),
         ({"face_size": 2}, "face_size: expected at least 8"),
-        ({"sampling": "random"}, "sampling: expected one of uniform, middle; got 'random'"),
+        ({"sampling": "random"}, "sampling: expected one of uniform, middle, dyadic; got 'random'"),
+        ({"rate_hz": 0.0}, "rate_hz: expected more than 0, got 0"),
         ({"kernel": "box"}, "kernel: expected one of bilinear, bicubic"),
         ({"alignment": "eyes"}, "alignment: expected one of arcface, poses"),
     ],
@@ -139,7 +151,7 @@ def test_a_form_that_cannot_be(counted, wrong, told):
 def test_every_setting_changes_the_producer():
     base = ClipForm()
     changed = [ClipForm(frames=9), ClipForm(image_size=64), ClipForm(face_size=64), ClipForm(sampling="middle")]
-    changed += [ClipForm(kernel="bicubic"), ClipForm(crop=False), ClipForm(alignment="poses")]
+    changed += [ClipForm(kernel="bicubic"), ClipForm(crop=False), ClipForm(alignment="poses"), ClipForm(rate_hz=5.0)]
     producers = [form.producer(NOBODY) for form in (base, *changed)] + [base.producer(KnownFaces({}, "2"))]
     assert len({tuple(sorted(p.items())) for p in producers}) == len(changed) + 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -25,8 +25,25 @@ from training.prepare.video import Video
 
 Image = NDArray[np.uint8]
 
-#: Name -> which images of a clip are taken, as :mod:`emo_models.preprocess` defines it.
-SAMPLING: Final = {"uniform": uniform_frames, "middle": middle_frames}
+Stamps = NDArray[np.int64]
+
+
+def _dyadic(stamps: Stamps, wanted: int, rate_hz: float) -> NDArray[np.int64]:
+    """FAME-Net's grid: images numbered at a base rate, of which the finest level of at most ``wanted`` is taken."""
+    from emo_models.networks.fame.streaming import FrameClock, dyadic_frames
+
+    clock = FrameClock(rate_hz)
+    image_of = {number: i for i, stamp in enumerate(stamps.tolist()) if (number := clock(stamp)) is not None}
+    return np.array([image_of[number] for number in dyadic_frames(image_of, wanted)], np.int64)
+
+
+#: Name -> which images of a clip are taken: ``uniform`` as ECPA (all its T, first and last included), ``middle`` of T
+#: segments as Video-ChatGPT, ``dyadic`` as FAME-Net at run time; the last two give fewer than T of a short clip.
+SAMPLING: Final[dict[str, Callable[[Stamps, int, float], NDArray[np.int64]]]] = {
+    "uniform": lambda stamps, wanted, _: uniform_frames(len(stamps), wanted),
+    "middle": lambda stamps, wanted, _: middle_frames(len(stamps), wanted),
+    "dyadic": _dyadic,
+}
 #: Name -> where the five points of a face come to lie.
 ALIGNMENT: Final = {"arcface": ARCFACE_112, "poses": POSES_112}
 #: Raised when the same input gives other arrays: it keeps old features from being taken for new ones.
@@ -37,7 +54,7 @@ VERSION: Final = "1"
 class ClipForm:
     """What a prepared clip looks like.
 
-    ``frames`` T images by ``sampling`` (a key of :data:`SAMPLING`), their short edge ``image_size`` pixels by ``kernel``;
+    ``frames`` T images by ``sampling`` (a key of :data:`SAMPLING`; ``rate_hz`` is the base rate of ``dyadic``), their short edge ``image_size`` pixels by ``kernel``;
     ``crop``: the middle square of each, as at run time, or the whole width (for random crops while training).
     Faces are ``face_size`` x ``face_size`` by ``alignment`` (a key of :data:`ALIGNMENT`).
     """
@@ -49,11 +66,14 @@ class ClipForm:
     kernel: str = "bilinear"
     crop: bool = True
     alignment: str = "arcface"
+    rate_hz: float = 10.0
 
     def __post_init__(self) -> None:
         for name, least in (("frames", 1), ("image_size", 8), ("face_size", 8)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.rate_hz <= 0:
+            raise ValueError(f"rate_hz: expected more than 0, got {self.rate_hz:g}")
         for name, choices in (("sampling", SAMPLING), ("alignment", ALIGNMENT), ("kernel", ("bilinear", "bicubic"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {getattr(self, name)!r}")
@@ -107,6 +127,7 @@ def prepare_clip(
     kernel: str = "bilinear",
     crop: bool = True,
     alignment: str = "arcface",
+    rate_hz: float = 10.0,
     video: Video | None = None,
 ) -> PreparedClip:
     """A record's clip as :class:`ClipForm` describes it, with the face of its subject.
@@ -114,11 +135,11 @@ def prepare_clip(
     ``video``: what to take instead of the record's own span. Every image is decoded: the number of images that a file
     announces is often wrong. Raises :class:`training.prepare.video.UnreadableVideo`, and ``ValueError`` as the form.
     """
-    form = ClipForm(frames, image_size, face_size, sampling, kernel, crop, alignment)
+    form = ClipForm(frames, image_size, face_size, sampling, kernel, crop, alignment, rate_hz)
     video = video or Video.of(record)
     people = faces(record, video)
     subject = people[0] if people else FaceTrack()
-    numbers = np.asarray(SAMPLING[sampling](video.count(), frames), np.int64)
+    numbers = SAMPLING[sampling](video.stamps(), frames, rate_hz)
     pictures: dict[int, Image] = {}
     crops: dict[int, Image] = {}
     stamps: dict[int, int] = {}

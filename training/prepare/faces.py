@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from emo_models.weights import card
 from emo_perception.config import FaceConfig, PerceptionConfig
 from emo_perception.perception import Observation
+from emo_perception.stages.detectors import Detector
 from emo_perception.stages.face import FaceStage
 from emo_perception.streaming.scheduler import OfflineScheduler, Step
 from training.datasets.record import Record
@@ -75,12 +76,9 @@ class StageFaces:
     def producer(self) -> Mapping[str, str]:
         ignored = {"threads", "publish_landmarks"}
         settings = {k: v for k, v in dataclasses.asdict(self._config).items() if k not in ignored}
-        detector = self._stage.detector.name
-        near = detector == "blazeface"
-        version = card("face_detector_near").sha256 if near else importlib.metadata.version(detector)
         return {
             "faces": "face stage",
-            "face_detector": f"{detector} {version}",
+            "face_detector": detector_version(self._stage.detector),
             "face_mesh": card("face_mesh").sha256,
             "face_settings": json.dumps(settings, sort_keys=True),
         }
@@ -107,6 +105,12 @@ class StageFaces:
         if "_stage" in self.__dict__:
             self._stage.close()
             del self._stage
+
+
+def detector_version(detector: Detector) -> str:
+    """Name of a detector with what decides its results: the hash of its weights, or the version that carries them."""
+    near = detector.name == "blazeface"
+    return f"{detector.name} {card('face_detector_near').sha256 if near else importlib.metadata.version(detector.name)}"
 
 
 class KnownFaces:

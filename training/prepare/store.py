@@ -8,7 +8,6 @@ Several processes may write into one store at the same time.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
@@ -26,36 +25,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from training.prepare.errors import NO_SPACE, CorruptShard, NotPrepared, OtherProducer, StoreError, StoreFull
+
+__all__ = ["CorruptShard", "FeatureStore", "NotPrepared", "OtherProducer", "StoreError", "StoreFull"]
+
 Arrays = dict[str, NDArray[Any]]
 
 FORM = "emo-features-1"
 SUFFIX = ".safetensors"
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Unfinished files older than this belong to a process that was killed: no shard takes so long to write.
 STALE_S = 3600.0
-
-
-class StoreError(RuntimeError):
-    """A feature store cannot be used; the message names the file, what is wrong and what to do."""
-
-
-class OtherProducer(StoreError):  # noqa: N818 - the name says it
-    """The features in the folder were made by other weights or another preprocessing."""
-
-
-class CorruptShard(StoreError):  # noqa: N818
-    """A shard is damaged: not what was once written."""
-
-
-class StoreFull(StoreError):  # noqa: N818
-    """No room on the disk, or more than a quota or limit allows."""
-
-
-class NotPrepared(StoreError, KeyError):  # noqa: N818
-    """The store has no such clip."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class FeatureStore:

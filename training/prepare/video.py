@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emo_models.preprocess import limit_width
 from emo_perception.config import PerceptionConfig, SourceConfig
 from emo_perception.sources import SourceError, open_source
@@ -29,7 +32,7 @@ class Video:
     def __init__(self, spans: Sequence[Span], *, max_width: int = PerceptionConfig().max_width) -> None:
         self.spans = tuple(spans)
         self.max_width = max_width
-        self._count: int | None = None
+        self._stamps: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, record: Record) -> Video:
@@ -40,7 +43,8 @@ class Video:
 
     def frames(self) -> Generator[Frame, None, None]:
         """Every image, in order. Raises :class:`UnreadableVideo`, also when a span has no image at all."""
-        begin_ns = count = 0
+        begin_ns = 0
+        stamps: list[int] = []
         for span in self.spans:
             last_ns, step_ns = -1, STEP_NS
             for frame in _decoded(span):
@@ -48,18 +52,22 @@ class Video:
                     step_ns = begin_ns + frame.stamp_ns - last_ns
                 last_ns = begin_ns + frame.stamp_ns
                 image, _ = limit_width(frame.image, self.max_width)
-                count += 1
+                stamps.append(last_ns)
                 yield replace(frame, stamp_ns=last_ns, image=image)
             begin_ns = last_ns + step_ns
-        self._count = count
+        self._stamps = np.array(stamps, np.int64)
 
-    def count(self) -> int:
-        """How many images there are; decodes them once to know. Raises :class:`UnreadableVideo`."""
-        if self._count is None:
+    def stamps(self) -> NDArray[np.int64]:
+        """When each image is shown, ns int64 [F]; decodes all once to know. Raises :class:`UnreadableVideo`."""
+        if self._stamps is None:
             for _ in self.frames():
                 pass
-        assert self._count is not None
-        return self._count
+        assert self._stamps is not None
+        return self._stamps
+
+    def count(self) -> int:
+        """How many images there are; as :meth:`stamps`."""
+        return len(self.stamps())
 
 
 def _decoded(span: Span) -> Iterator[Frame]:
