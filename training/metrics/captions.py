@@ -56,8 +56,8 @@ class CaptionScores:
     versions: dict[str, str]
     """What computed them: packages, tokeniser, protocol, jars, models with hashes."""
     coverage: Coverage
-    tokenised: dict[str, str] = field(default_factory=dict, repr=False)
-    """Clip -> its prediction as it was compared."""
+    bleu_counts: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    """Clip -> length, length of the closest reference, 4 numbers of n-grams, 4 of those that are right."""
 
 
 def score_captions(
@@ -115,7 +115,8 @@ def score_captions(
         if name not in values:
             absent[name] = f"no model given; pass the folder of one (emo eval --{name.lower()} FOLDER)"
     ordered = {name: values[name] for name in sorted(values, key=_order)}
-    return CaptionScores(ordered, per_clip, absent, versions, coverage, {c: t[0] for c, t in hypotheses.items()})
+    counts = {clip: _bleu_counts(hypotheses[clip][0], truths[clip]) for clip in coverage.scored}
+    return CaptionScores(ordered, per_clip, absent, versions, coverage, counts)
 
 
 def meteor_absent() -> str:
@@ -165,6 +166,13 @@ def _scorers() -> list[tuple[tuple[str, ...], Callable[[Any, Any], tuple[Any, An
         (("ROUGE-L",), Rouge().compute_score),
         (("CIDEr",), Cider().compute_score),
     ]
+
+
+def _bleu_counts(found: str, truths: Sequence[str]) -> tuple[float, ...]:
+    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
+
+    cooked = cook_test(found, cook_refs(truths), eff="closest")
+    return (cooked["testlen"], cooked["reflen"], *cooked["guess"], *cooked["correct"])
 
 
 def _meteor(truths: Mapping[str, list[str]], found: Mapping[str, list[str]]) -> tuple[float, list[float]]:

@@ -133,7 +133,8 @@ def tokens(text: str) -> list[str]:
         if space:
             place = space.end()
             continue
-        longest, best, make = 0, "", _one
+        longest, best = 0, ""
+        make: Action = _one
         for pattern, action in _RULES:
             hit = pattern.match(text, place)
             if hit and len(hit[0]) > longest:

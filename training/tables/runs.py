@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emo_models.networks.base import Network
+    from training.trainer.task import Task
 
 
 def train_and_evaluate(job: Job) -> dict[str, float]:
@@ -32,13 +33,18 @@ def train_and_evaluate(job: Job) -> dict[str, float]:
 
 def evaluate_weights(recipe: Recipe, weights: Path, split: str) -> dict[str, float]:
     """What trained weights are worth on the data of ``recipe``."""
+    return load_task(recipe, weights).evaluate(split)
+
+
+def load_task(recipe: Recipe, weights: Path) -> Task:
+    """The task of a recipe with trained weights in its network, in evaluation mode."""
     from emo_models.checkpoints import load_weights
     from training.trainer.task import create_task
 
     task = create_task(recipe)
     load_weights(weights, into=cast("Network", task.network))
     task.network.eval()
-    return task.evaluate(split)
+    return task
 
 
 def _measured_on(recipe: Recipe, entry: Mapping[str, Any]) -> tuple[str, str, Recipe]:
