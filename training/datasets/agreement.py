@@ -80,8 +80,11 @@ class Agreement:
         return [pair.clip, score, pair.next_step(self.threshold), emotion_1, emotion_2, text_1, text_2, *agreed]
 
 
-def agree(first: Path, second: Path, *, threshold: float = THRESHOLD, model: str = "") -> Agreement:
-    """Compare two filled-in sheets; ``model``: folder of the language model of BERTScore.
+def agree(
+    first: Path, second: Path, *, threshold: float = THRESHOLD, model: str = "", layer: int | None = None
+) -> Agreement:
+    """Compare two filled-in sheets; ``model``: folder of the language model of BERTScore, ``layer``: which one to compare
+    (None: the usual one of that model).
 
     Raises :class:`AgreementError` for sheets of different clips and without a model, :class:`DatasetError` for bad files.
     """
@@ -97,7 +100,7 @@ def agree(first: Path, second: Path, *, threshold: float = THRESHOLD, model: str
         raise AgreementError(
             f"expected texts in the last column of both sheets, {first} and {second} share no filled-in row"
         )
-    scores, version = _scores(both, model)
+    scores, version = _scores(both, model, layer)
     found = iter(scores)
     pairs = tuple(
         Pair(clip, (a[1], b[1]), (a[0], b[0]), next(found) if has_words(a[1]) and has_words(b[1]) else None)
@@ -106,7 +109,7 @@ def agree(first: Path, second: Path, *, threshold: float = THRESHOLD, model: str
     return Agreement(pairs, threshold, version)
 
 
-def _scores(texts: list[tuple[str, str]], model: str) -> tuple[tuple[float, ...], str]:
+def _scores(texts: list[tuple[str, str]], model: str, layer: int | None) -> tuple[tuple[float, ...], str]:
     if not model:
         raise AgreementError(
             "BERTScore needs a language model: give its folder (configuration, tokenizer, weights) with --model; the paper "
@@ -118,7 +121,7 @@ def _scores(texts: list[tuple[str, str]], model: str) -> tuple[tuple[float, ...]
     except ImportError as error:
         raise AgreementError(f"BERTScore needs torch and transformers ({error}); type: make torch") from None
     try:
-        scorer = BertScorer(Path(model).expanduser())
+        scorer = BertScorer(Path(model).expanduser(), layer)
         scored = scorer.score([a for a, _ in texts], [b for _, b in texts])
     except MetricError as error:
         raise AgreementError(str(error)) from None

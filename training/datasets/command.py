@@ -19,6 +19,7 @@ from training.datasets.check import probe, report
 from training.datasets.quarantine import write_quarantine
 from training.datasets.record import Dataset, DatasetError
 from training.datasets.swinbert import write_swinbert
+from training.prepare.command import add_actions
 
 EXIT_INCOMPLETE = 1
 EXIT_CODES = """\
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--threshold", type=float, default=THRESHOLD, metavar="X", help="default: %(default)s, of the FAME-Net paper"
     )
     compare.add_argument("--model", default="", metavar="FOLDER", help="the language model of BERTScore")
+    compare.add_argument("--layer", type=int, metavar="N", help="its layer to compare (default: the usual one)")
     compare.add_argument(
         "--out", type=Path, metavar="FILE", help="CSV: each clip with both texts, score and what to do"
     )
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "sheet", type=Path, metavar="CSV", help="clip, emotion, text; as 'emo data agree --out' wrote it"
     )
     label.set_defaults(run=_label)
+    add_actions(actions, _add_source, _read)
     return parser
 
 
@@ -153,7 +156,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _agree(arguments: argparse.Namespace) -> int:
-    agreement = agree(*arguments.sheets, threshold=arguments.threshold, model=arguments.model)
+    agreement = agree(*arguments.sheets, threshold=arguments.threshold, model=arguments.model, layer=arguments.layer)
     if arguments.out:
         agreement.write(arguments.out)
     print(agreement_page(agreement))

@@ -61,7 +61,6 @@ class Mafw:
         compound = dict(_compound(root, findings)) if self.setting == "compound" else {}
         rows = self._split_rows(root, findings) if self.fold else self._sheet_rows(root, findings)
         for file, number, split, clip, label, caption in rows:
-            findings.count(f"{split} rows")
             with findings.row(file, number):
                 stem = _clip(clip)
                 source, flags = found.span(stem)
@@ -98,6 +97,7 @@ class Mafw:
                 findings.lack(f"{findings.relative(file)}")
                 continue
             for number, raw in lines(file, findings):
+                findings.count(f"{split} rows")
                 with findings.row(file, number):
                     yield (file, number, split, *self._fields(raw))
 
@@ -126,6 +126,7 @@ class Mafw:
             stem = _clip(clip)
             if self.captions and stem not in texts:
                 continue
+            findings.count("train rows")
             yield labels, number, "train", clip, _cell(row, 1), texts.get(stem, "")
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from training.datasets.captioned import CaptionRow, keep_captioned
 from training.datasets.files import clips, field, first_of, needed, read_json
@@ -58,7 +58,8 @@ def _rows(file: Path, findings: Findings) -> Iterator[CaptionRow]:
     splits = {}
     for index, video in enumerate(content["videos"], 1):
         with findings.row(file, f"video {index}"):
-            splits[field(video, "video_id", str)] = _split(video)
+            clip = field(video, "video_id", str)
+            splits[clip] = _split(clip, str(video.get("split", "")))
     for index, sentence in enumerate(content["sentences"], 1):
         with findings.row(file, f"sentence {index}"):
             clip = field(sentence, "video_id", str)
@@ -67,14 +68,13 @@ def _rows(file: Path, findings: Findings) -> Iterator[CaptionRow]:
             yield CaptionRow(file, f"sentence {index}", splits[clip], clip, field(sentence, "caption", str))
 
 
-def _split(video: Any) -> str:
-    given = str(video.get("split", ""))
+def _split(clip: str, given: str) -> str:
     if given in SPLIT_NAMES:
         return SPLIT_NAMES[given]
     if given:
         raise RecordError("bad-split", f"expected one of {', '.join(SPLIT_NAMES)}; got {given!r}")
-    match = _ID.fullmatch(video["video_id"])
+    match = _ID.fullmatch(clip)
     if match is None:
-        raise RecordError("bad-id", f"expected video0, video1, ...; got {video['video_id']!r}")
+        raise RecordError("bad-id", f"expected video0, video1, ...; got {clip!r}")
     order = int(match[1])
     return "train" if order <= _LAST_TRAIN else "val" if order <= _LAST_VAL else "test"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from emo_perception import offline
-from emo_perception.bags import Bag, BagError
+from emo_perception import from_msg, offline
+from emo_perception.bags import Bag, BagError, deserialize
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.types import NS_PER_S
 from training.datasets.record import DatasetError
@@ -48,13 +48,13 @@ class Export:
             sound = offline.sound_topic(bag, options.audio_topic)
             notes = notes_of_results(results) if results else notes_of_bag(bag)
             by = "utterances" if options.to == "meld" else options.by
-            if by == "utterances" and not notes.utterances:
+            if (by == "utterances" and not notes.utterances) or (by == "captions" and not notes.captions):
                 raise BagError(
-                    f"{path}: expected utterances in it, there are none; type: emo bag process {path} --out results, then "
+                    f"{path}: expected {by} in it, there are none; type: emo bag process {path} --out results, then "
                     "export again with --results results"
                 )
             cuts = find_cuts(
-                notes, (bag.start_ns, bag.end_ns), by=by, stride_s=options.stride_s, max_s=options.max_s,
+                notes, _image_span(bag, images), by=by, stride_s=options.stride_s, max_s=options.max_s,
                 vocabulary=VOCABULARY[options.to],
             )  # fmt: skip
             first = 1 + max((item.dialogue for item in self.items), default=-1)
@@ -81,6 +81,16 @@ class Export:
             self.arguments.to, clip, split, path.name, cut.start_ns, cut.end_ns, cut.dialogue, cut.index, cut.speaker,
             cut.words, cut.draft_emotion, cut.draft_text,
         )  # fmt: skip
+
+
+def _image_span(bag: Bag, topic: str) -> tuple[int, int]:
+    """Stamps of the first and the last picture; not the times of receipt, which another clock may have given."""
+    first = last = None
+    for raw in bag.messages({topic}):
+        first, last = first or raw, raw
+    if first is None or last is None:
+        raise BagError(f"{bag.path}: no picture on {topic} can be read")
+    return from_msg.stamp_ns(deserialize(first).header.stamp), from_msg.stamp_ns(deserialize(last).header.stamp)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from emo_models.labels import VOCABULARIES, rep155_or_none
 from emo_perception import from_msg
 from emo_perception.bags import Bag, BagError, deserialize, learn
 from emo_perception.types import NS_PER_S, Caption, Cause, Utterance
+from training.datasets.record import has_words
 
 UTTERANCE, CAPTION, CAUSE = "emo_msgs/msg/Utterance", "emo_msgs/msg/EmotionCaption", "emo_msgs/msg/EmotionCause"
 #: Captions that are still being written.
@@ -96,7 +97,7 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 def _notes(utterances: Iterable[Utterance], captions: Iterable[Caption], causes: Iterable[Cause]) -> Notes:
     return Notes(
-        tuple(sorted((u for u in utterances if u.text.strip() and u.end_ns > u.start_ns), key=lambda u: u.start_ns)),
+        tuple(sorted((u for u in utterances if has_words(u.text) and u.end_ns > u.start_ns), key=lambda u: u.start_ns)),
         tuple(sorted((c for c in captions if not c.abstained), key=lambda c: c.window_start_ns)),
         tuple(c for c in causes if not c.abstained),
     )
