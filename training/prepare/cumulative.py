@@ -36,6 +36,10 @@ LONGEST_S: Final = 5.0
 SAME_BITS: Final = 8
 
 
+#: Raised when the same clips are put together otherwise.
+VERSION: Final = "1"
+
+
 @dataclass(frozen=True)
 class Piece:
     """An utterance's own clip and when it was said, in seconds of the episode."""
@@ -83,6 +87,11 @@ class CumulativeVideos:
 
     pieces: Mapping[str, Piece]
     _cuts: dict[tuple[Span, Span], float] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def producer(self) -> Mapping[str, str]:
+        """For the feature store: how clips are put together."""
+        return {"cumulative": VERSION}
 
     def has(self, record: Record) -> bool:
         """Whether there is anything to see: the target's own clip at the least."""

@@ -23,6 +23,10 @@ QUARANTINE: Final = "quarantine.jsonl"
 class Videos(Protocol):
     """What is to be seen of a record: :class:`OwnVideos`, or ``cumulative.CumulativeVideos``. Picklable."""
 
+    @property
+    def producer(self) -> Mapping[str, str]:
+        """What the feature store must know of it."""
+
     def has(self, record: Record) -> bool:
         """Whether there is a video at all."""
 
@@ -32,6 +36,10 @@ class Videos(Protocol):
 
 class OwnVideos:
     """The record's own clip."""
+
+    @property
+    def producer(self) -> Mapping[str, str]:
+        return {}
 
     def has(self, record: Record) -> bool:
         return record.source is not None

@@ -8,6 +8,7 @@ Several processes may write into one store at the same time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -27,7 +28,7 @@ from safetensors.numpy import save
 
 from training.prepare.errors import NO_SPACE, CorruptShard, NotPrepared, OtherProducer, StoreError, StoreFull
 
-__all__ = ["CorruptShard", "FeatureStore", "NotPrepared", "OtherProducer", "StoreError", "StoreFull"]
+__all__ = ["CorruptShard", "FeatureStore", "NotPrepared", "OtherProducer", "StoreError", "StoreFull", "store_folder"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -221,6 +222,12 @@ class FeatureStore:
             f"disk): {len(self._places)} clips are safe. Make room, or allow more, and run the same command again: it "
             "goes on from there"
         )
+
+
+def store_folder(root: Path, kind: str, producer: Mapping[str, str]) -> Path:
+    """Where the store of a producer lies among others: ``ROOT/KIND-`` and 12 digits of the hash of the producer."""
+    key = hashlib.sha256(json.dumps(dict(producer), sort_keys=True).encode()).hexdigest()[:12]
+    return root / f"{kind}-{key}"
 
 
 def _checked(clip_id: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
