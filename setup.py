@@ -35,6 +35,8 @@ TRAIN = [  # data sets, training and evaluation, on top of torch
     "accelerate>=1.2",  # several devices and machines, mixed precision, DeepSpeed and FSDP
     "tensorboard>=2.15",  # curves
     "tqdm>=4.60",  # progress bars
+    "pycocoevalcap==1.2",  # the reference's BLEU, ROUGE-L, CIDEr and METEOR
+    "matplotlib>=3.8",  # plots of emo eval
 ]
 DOCS = ["mkdocs-material==9.*"]  # make docs only; plain mkdocs draws no mermaid, in which the flow of data is written
 
@@ -80,6 +82,7 @@ setup(
             "data = training.datasets.command:main",
             "demo = emo_perception.tools.demo:main",
             "doctor = emo_perception.tools.doctor.command:main",
+            "eval = training.evaluation.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
             "train = training.trainer.command:main",
