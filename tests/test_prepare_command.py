@@ -45,7 +45,7 @@ def test_prepare_fills_a_store_and_goes_on(mafw, tmp_path, capsys):
     assert main([*command, "--workers", "2", "--part", "train"]) == 1
     assert main([*command, "--workers", "1", "--limit", "3"]) == 0
     out, err = capsys.readouterr()
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (tmp_path / "mafw").iterdir()
     told = out.splitlines()
     assert told[0].startswith(f"{folder}: 3 clips; 3 prepared now (")
     assert told[0].endswith(" a second), 0 before, 1 set aside, 1 without video")
@@ -168,7 +168,7 @@ def test_cumulative_clips_are_prepared_without_files_between(ecem, tmp_path):
     sizes = ["--frames", "5", "--image-size", "64", "--face-size", "56", "--sampling", "uniform", "--workers", "1"]
     meld = str(ecem.parent / "meld")
     assert main(["prepare", "ecem", str(ecem), "--out", str(out), "--cumulative", meld, *sizes]) == 1
-    (folder,) = out.iterdir()
+    (folder,) = (out / "ecem").iterdir()
     store = FeatureStore(folder, None)
     assert store.producer["cumulative"]
     images = store.get("7_2")["clip"]

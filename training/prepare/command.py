@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emo_models.engines import EngineError
-from emo_models.weights import WeightsError
+from emo_models.weights import WeightsError, cache_dir
 from training.datasets.record import SPLITS, Dataset, DatasetError, Record
 
 if TYPE_CHECKING:
@@ -65,12 +65,9 @@ def _add_prepare(actions: Any, add_source: AddSource) -> tuple[argparse.Argument
     parser = actions.add_parser("prepare", help="clips and faces into a feature store, which training reads")
     add_source(parser)
     parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of feature stores; each form has its own below it",
-    )
+        "--out", type=Path, metavar="DIR",
+        help="folder of feature stores (default: features, beside the weights); each data set and form has its own",
+    )  # fmt: skip
     parser.add_argument("--form", choices=sorted(FORMS), default="ecpa", help="whose clips (default: %(default)s)")
     parser.add_argument("--frames", type=int, metavar="T", help="images of a clip")
     parser.add_argument("--image-size", type=int, metavar="PX", help="their short edge")
@@ -194,7 +191,7 @@ def _prepare(arguments: argparse.Namespace, read: Read) -> int:
     videos = OwnVideos() if arguments.cumulative is None else _cumulative_videos(arguments.cumulative)
     make = partial(_stage_faces, 1 if arguments.workers > 1 else 0)
     producer = _producer(form, make, videos)
-    store = FeatureStore(store_folder(arguments.out, "clips", producer), producer)
+    store = FeatureStore(store_folder(_features(arguments), "clips", producer), producer)
     began = time.monotonic()
     wanted = [record.clip_id for record in records if videos.has(record)]
     with _bar(len(wanted), "prepare", len(wanted) - len(store.missing(wanted))) as bar:
@@ -211,6 +208,12 @@ def _prepare(arguments: argparse.Namespace, read: Read) -> int:
     if found.quarantined:
         print(f"emo data prepare: why clips were set aside: {store.folder / QUARANTINE}", file=sys.stderr)
     return EXIT_INCOMPLETE if found.quarantined or found.without_video else 0
+
+
+def _features(arguments: argparse.Namespace) -> Path:
+    """Where training looks for the features of a data set, too."""
+    root: Path = arguments.out or cache_dir() / "features"
+    return root.expanduser() / str(arguments.name)
 
 
 def _stage_faces(threads: int) -> FaceFinder:
