@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from emo_models.labels import VOCABULARIES
-
 SPLITS: Final = ("train", "val", "test")
 
 #: Flags of a record -> what they mean.
@@ -140,6 +138,8 @@ class Record:
     def _check_emotions(self) -> None:
         if not self.emotions and not self.vocabulary:
             return
+        from emo_models.labels import VOCABULARIES  # here: "emo --help" looks into this package and stays quick
+
         if self.vocabulary not in VOCABULARIES:
             raise ValueError(f"unknown vocabulary {self.vocabulary!r}; known: {', '.join(sorted(VOCABULARIES))}")
         names = VOCABULARIES[self.vocabulary]

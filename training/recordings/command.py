@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="emo bag export", description=__doc__,
+        prog="emo bag export", description=(__doc__ or "").replace("``", ""),
         epilog="exit code: 0 all well, 1 something could not be used, 2 wrong usage, 78 nothing could be done",
     )  # fmt: skip
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="folder, or one .mcap or .db3 file")
