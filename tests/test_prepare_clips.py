@@ -83,6 +83,14 @@ def test_several_spans_make_one_clip(counted):
     assert [count_of(image) for image in clip.clip] == [0, 1, 2, 8, 10]
 
 
+def test_long_clips_are_decoded_twice_with_the_same_result(counted, monkeypatch):
+    kept = prepare_clip(record(counted), **SMALL, faces=NOBODY)
+    monkeypatch.setattr("training.prepare.video.KEEP_BYTES", 100_000)
+    again = prepare_clip(record(counted), **SMALL, faces=NOBODY)
+    for name, array in kept.arrays().items():
+        np.testing.assert_array_equal(array, again.arrays()[name])
+
+
 def test_wide_images_are_scaled_as_perception_does(tmp_path):
     file = write_clip(tmp_path / "wide.mp4", frames=2, size=(640, 240), sound_s=None)
     images = [frame.image.shape for frame in Video([Span(file)], max_width=320).frames()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 from media_files import FPS, count_of, write_clip
@@ -9,6 +11,8 @@ from media_files import FPS, count_of, write_clip
 from emo_models.weights import path
 from training.datasets.record import Dialogue, Record, Span, Utterance
 from training.prepare.cumulative import CumulativeVideos, Piece, pieces, repeated, repeated_s, trim, write_mp4
+from training.prepare.errors import StoreFull
+from training.prepare.rebuild import rebuild
 from training.prepare.video import UnreadableVideo, Video
 
 # Three utterances of an episode, of 20 images each: the second overlaps the first by 8, the third is 5 s later.
@@ -121,3 +125,16 @@ def test_a_file_that_cannot_be_read_leaves_none_behind(tmp_path, meld):
     with pytest.raises(UnreadableVideo, match="no such file"):
         write_mp4(Video([meld[0].source, bad]), tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_a_video_leaves_none_behind(tmp_path, meld):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StoreFull, match="every clip that is there is whole"):
+            rebuild(meld[:1], CumulativeVideos(pieces(meld)), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    made, failed = rebuild(meld[:1], CumulativeVideos(pieces(meld)), tmp_path)
+    assert (len(made), failed) == (1, {})

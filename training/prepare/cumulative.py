@@ -183,6 +183,8 @@ def write_mp4(video: Video, file: Path) -> None:
         with av.open(str(part), "w") as out:
             _encode(video, out)
         part.replace(file)
+    except OSError as error:  # the encoder's own kind cannot be sent from one process to another
+        raise OSError(error.errno, error.strerror, str(file)) from None
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
