@@ -39,7 +39,7 @@ def by_hand(folder, layer, candidate, reference):
     model = transformers.BertModel.from_pretrained(folder).eval()
     vectors = []
     for text in (candidate, reference):
-        ids = [2, *(WORDS.index(word) for word in text.split()), 3]
+        ids = [2, *(WORDS.index(word) if word in WORDS else 1 for word in text.split()), 3]
         with torch.no_grad():
             vectors.append(model(torch.tensor([ids]), output_hidden_states=True).hidden_states[layer][0])
 
@@ -59,6 +59,10 @@ def test_it_is_the_greedy_match_of_its_definition(folder):
     assert scores.recall[0] == pytest.approx(max(one[1], two[1]), abs=1e-5)
     assert scores.f1[0] == pytest.approx(max(2 * p * r / (p + r) for p, r in (one, two)), abs=1e-5)
     assert scores.f1[1] == pytest.approx(1, abs=1e-5)
+    unknown = scorer.score(["a cat"], ["a zebra smiles"])  # words that are not in the vocabulary count, too
+    assert (unknown.precision[0], unknown.recall[0]) == pytest.approx(
+        by_hand(folder, 1, "a cat", "a zebra smiles"), abs=1e-5
+    )
     assert scorer.score([""], ["a dog"]).f1 == (0.0,)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from ecpa_toys import batch, toy
@@ -11,7 +14,11 @@ from emo_models.networks.bert_fusion import BertSelfAttention
 from emo_models.networks.ecpa.captions import CaptionTokenizer
 from emo_models.networks.ecpa.decode import Generated
 from emo_models.networks.ecpa.vep import FaceFeatures
+from training.evaluation import report
+from training.evaluation.document import Picture
 from training.evaluation.maps import _recorded, ecpa_maps
+from training.evaluation.predictions import Prediction
+from training.evaluation.runs import _maps
 from training.metrics.base import MetricError
 
 TEXT = "a man smiles with a deep frown ."
@@ -76,6 +83,25 @@ def test_maps_without_face_or_prompts(parts, tmp_path):
     assert list(maps.spatial) == ["video features"]
     features.valid[:] = False
     assert ecpa_maps(parts[0], clip, features, tokenizer, text=TEXT).aus == ()
+
+
+def test_maps_of_a_run_are_drawn_over_its_images(parts):
+    pytest.importorskip("matplotlib")
+    model, _, features, tokenizer = parts
+    size = model.config.image_size
+    arrays = {
+        "clip": np.random.default_rng(0).integers(0, 255, (model.config.frames, size + 4, size + 4, 3), np.uint8),
+        "er": features.er[0].numpy(), "au_nodes": features.au_nodes[0].numpy(),
+        "au_scores": features.au_scores[0].numpy(), "valid": features.valid[0].numpy(),
+    }  # fmt: skip
+    task = SimpleNamespace(network=model, captions=tokenizer, features={"x": arrays, "y": arrays})
+    said = {"x": Prediction("x", TEXT), "y": Prediction("y", "")}  # nothing can be shown of an empty caption
+    (maps,) = _maps(task, said, 2)
+    assert maps.frames.shape == (model.config.frames, size, size, 3)
+    page = report.blocks([report.Set("ours", metrics={"CIDEr": 1.0}, maps=[maps])], title="t")
+    pictures = [block for block in page if isinstance(block, Picture)]
+    assert [picture.name for picture in pictures] == ["attention-ours-0", "prompts-ours-0", "alignment-ours-0"]
+    assert len({picture.png for picture in pictures}) == 3
 
 
 def test_maps_need_a_network_at_rest_and_words(parts):

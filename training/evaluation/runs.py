@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training.evaluation.curves import Curve, read_curves
 from training.evaluation.predictions import Prediction, read_predictions
@@ -98,18 +102,21 @@ def _maps(task: Any, predictions: Mapping[str, Prediction], count: int) -> list[
     device = next(task.network.parameters()).device
     made = []
     for clip_id, prediction in list(predictions.items())[:count]:
-        item = {n: v[None].to(device) for n, v in clip_item(task.features[clip_id], task.network.config).items()}
+        arrays = task.features[clip_id]
+        item = {n: v[None].to(device) for n, v in clip_item(arrays, task.network.config).items()}
+        read = item["clip"], face_features(item), task.captions
         try:
-            made.append(
-                ecpa_maps(
-                    task.network,
-                    item["clip"],
-                    face_features(item),
-                    task.captions,
-                    text=prediction.text,
-                    clip_id=clip_id,
-                )
-            )
+            maps = ecpa_maps(task.network, *read, text=prediction.text, clip_id=clip_id)
         except MetricError as error:
             log.warning("no maps of %s: %s", clip_id, error)
+            continue
+        # Where the visual encoder is frozen only its features are kept, no images.
+        frames = _middle(arrays["clip"], task.network.config.image_size) if "clip" in arrays else None
+        made.append(dataclasses.replace(maps, frames=frames))
     return made
+
+
+def _middle(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The square of each image that the network sees."""
+    top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
+    return images[:, top : top + size, left : left + size]

@@ -23,8 +23,6 @@ BEST_LAYER: Final[dict[tuple[str, int], int]] = {
     ("bert", 12): 9, ("bert", 24): 18, ("roberta", 12): 10, ("roberta", 24): 17, ("distilbert", 6): 5,
     ("deberta", 12): 9, ("deberta", 24): 16, ("deberta", 48): 40, ("xlm-roberta", 12): 9, ("xlm-roberta", 24): 17,
 }  # fmt: skip
-#: Agreement of two annotators above which the authors of FAME-Net take the annotations as one.
-AGREEMENT: Final = 0.75
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,8 @@ class BertScorer:
         """Unit vectors ``[n, d]`` of a text's tokens and bool ``[n]``, which of them carry weight."""
         import torch
 
-        special = set(self.tokenizer.all_special_ids)
+        # Words that the tokenizer does not know count, as they do in bert-score.
+        special = {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}
         ordered = sorted(texts, key=lambda text: (len(text), text))
         limit = min(int(self.tokenizer.model_max_length), int(self.model.config.max_position_embeddings) - 2)
         found: dict[str, tuple[Tensor, Tensor]] = {}
