@@ -21,7 +21,7 @@ from training.datasets.record import Record, Span
 from training.prepare.clips import ClipForm
 from training.prepare.faces import FaceTrack, KnownFaces
 from training.prepare.features import compute_features, network_producer
-from training.prepare.pool import results
+from training.prepare.pool import PoolError, results
 from training.prepare.run import QUARANTINE, prepare_clips
 from training.prepare.store import FeatureStore, StoreFull
 
@@ -138,6 +138,15 @@ def test_an_item_that_crashes_costs_only_itself():
     failure = found.pop(3)
     assert failure.reason.startswith("the process that worked on it was ended")
     assert found == {i: (i * i, True) for i in range(8) if i != 3}
+
+
+def dies_at_once() -> Fragile:
+    os._exit(7)
+
+
+def test_processes_that_always_die_are_not_blamed_on_the_items():
+    with pytest.raises(PoolError, match="see why with one worker"):
+        list(results(range(8), dies_at_once, workers=2))
 
 
 def impossible() -> Fragile:

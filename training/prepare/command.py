@@ -48,12 +48,13 @@ def _guarded(run: Callable[[argparse.Namespace, Read], int], read: Read, argumen
     """Whatever the user can mend becomes a :class:`DatasetError`, whose message the command prints."""
     from training.prepare.clear_face import FaceListError
     from training.prepare.errors import StoreError
+    from training.prepare.pool import PoolError
     from training.prepare.splits import SplitError
     from training.prepare.video import UnreadableVideo
 
     try:
         return run(arguments, read)
-    except (StoreError, SplitError, FaceListError, UnreadableVideo, WeightsError, EngineError) as error:
+    except (StoreError, SplitError, FaceListError, UnreadableVideo, PoolError, WeightsError, EngineError) as error:
         raise DatasetError(str(error)) from None
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:

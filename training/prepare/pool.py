@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 #: Libraries that would each take every core in every process.
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: So many items may end their process before one is done; then it is not the items.
+MOST_CRASHES: Final = 3
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -34,6 +36,10 @@ class Failure:
     """Why an item has no result."""
 
     reason: str
+
+
+class PoolError(RuntimeError):
+    """The processes die whatever they are given."""
 
 
 class Work(Protocol, Generic[ItemIn, ResultOut]):
@@ -50,7 +56,8 @@ def results(
     """Each item with its result, in the order in which they are done; with one worker in this process and in order.
 
     ``make`` and the items must be picklable for more than one worker; it is called once in every process. A process
-    that dies over an item (a decoder that crashes, too little memory) makes that item a :class:`Failure`.
+    that dies over an item (a decoder that crashes, too little memory) makes that item a :class:`Failure`; raises
+    :class:`PoolError` when all do.
     """
     if workers > 1:
         yield from _in_processes(deque(items), make, workers)
@@ -63,14 +70,22 @@ def results(
 def _in_processes(
     todo: deque[Item], make: Callable[[], Work[Item, Result]], workers: int
 ) -> Generator[tuple[Item, Result | Failure], None, None]:
+    crashes = successes = 0
     while todo:
+        waiting = len(todo)
         suspects = yield from _rush(todo, make, workers)
+        successes += waiting - len(todo) - len(suspects)
         for item in suspects:  # one of them ended its process; alone in a process each shows whether it was that one
-            if (yield from _rush(deque([item]), make, 1)):
-                yield (
-                    item,
-                    Failure("the process that worked on it was ended: a crash of the decoder, or no memory left"),
+            if not (yield from _rush(deque([item]), make, 1)):
+                successes += 1
+                continue
+            crashes += 1
+            if not successes and crashes == MOST_CRASHES:
+                raise PoolError(
+                    "the worker processes die over whatever they are given; see why with one worker. A script of yours "
+                    "that starts them needs its code below: if __name__ == '__main__'"
                 )
+            yield item, Failure("the process that worked on it was ended: a crash of the decoder, or no memory left")
 
 
 def _rush(
