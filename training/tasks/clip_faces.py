@@ -76,7 +76,7 @@ def clip_faces(records: Sequence[Record], root: Path, size: int, options: ClipFa
 def _finder(options: ClipFacesOptions, root: Path) -> MakeFinder:
     if options.finder == "stage":
         return StageFaces
-    from training.tasks.ecpa_truth import finder
+    from training.tasks.toy_truth import finder
 
     return finder(root)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from training.trainer.recipe import Recipe, RecipeError, load_recipe, recipe_names
 
+#: Command that builds engines.
+ENGINES = "engines"
 NEEDED = {"torch", "accelerate", "tensorboard", "tqdm", "transformers", "safetensors", "scipy"}
 
 
@@ -41,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field, as optimiser.lr=1e-4"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (runs/RECIPE)")
+    parser.add_argument(
+        "--deploy",
+        metavar="PROFILE",
+        help="then put the weights where the engines of this profile look for them, and build those",
+    )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on where the run in the folder stopped; the default")
     start.add_argument("--fresh", action="store_true", help="forget the run in the folder and start anew")
@@ -62,7 +69,29 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> int:
         print(f"{result.steps} steps in {result.seconds:.0f} s; weights: {result.weights}")
         for name, value in result.metrics.items():
             print(f"  {name:<24} {value:.4f}")
+        if arguments.deploy:
+            return deploy(recipe.network.name, result.weights, arguments.deploy)
     return 0
+
+
+def deploy(network: str, weights: Path, profile: str) -> int:
+    """Weights into the cache, as ``PROFILE/NETWORK.safetensors``, and their engines; returns the exit code."""
+    from emo_models.weights import cache_dir
+    from emo_perception.tools.cli import commands
+    from training.trainer.loop import publish
+    from training.trainer.state import RunError
+
+    file = cache_dir() / profile / f"{network}.safetensors"
+    try:
+        publish(weights, file)
+    except RunError as error:
+        return _fail(1, str(error))
+    print(f"weights of profile {profile}: {file}")
+    if ENGINES not in commands():
+        print(f"no engines were built: this installation has no emo {ENGINES}")
+        return 0
+    code: int = commands()[ENGINES].load()(["build", "--profile", profile, "--weights", str(file)])
+    return code
 
 
 def _list() -> int:

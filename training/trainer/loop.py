@@ -110,6 +110,15 @@ def adamw_groups(groups: Sequence[Mapping[str, Any]], lr: float, weight_decay: f
     return [{**group, "full_lr": group["lr"]} for group in made if group["params"]]
 
 
+def publish(weights: Path, target: Path) -> None:
+    """Copy weights, whole or not at all. Raises :class:`RunError`."""
+    unfinished = target.with_name(target.name + ".unfinished")
+    with saving(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, unfinished)
+        unfinished.replace(target)
+
+
 class Objective(nn.Module):
     """A task's loss as a module, which is what accelerate can wrap for several processes."""
 
@@ -224,14 +233,8 @@ class Trainer:
         return card
 
     def _publish(self, done: TrainResult) -> None:
-        if not self.recipe.publish or not self.main:
-            return
-        target = cache_dir() / self.recipe.publish
-        unfinished = target.with_name(target.name + ".unfinished")
-        with saving(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(done.weights, unfinished)
-            unfinished.replace(target)
+        if self.recipe.publish and self.main:
+            publish(done.weights, cache_dir() / self.recipe.publish)
 
     # The loop
 
