@@ -127,11 +127,11 @@ def test_a_span_behind_the_end_has_a_reason(counted):
 
 
 def test_known_points_are_cut_out_where_they_are(counted):
-    """The subject is the larger of two; its points at the template's own places give back the picture itself."""
+    """The subject is the first; its points at the template's own places give back the picture itself."""
     places = (ARCFACE_112 / 2).astype(np.float32)
     small = FaceTrack(dict.fromkeys(range(64), places / 2), area=10.0)
     large = FaceTrack({n: places for n in range(64) if n != 31}, area=20.0)
-    clip = prepare_clip(record(counted), **SMALL, faces=KnownFaces({"a": [small, large]}, "1"))
+    clip = prepare_clip(record(counted), **SMALL, faces=KnownFaces({"a": [large, small]}, "1"))
     assert clip.face_valid.tolist() == [True, True, False, True, True]
     images = [frame.image for frame in Video([Span(counted)]).frames()]
     for number, crop, valid in zip(clip.numbers, clip.faces, clip.face_valid, strict=True):

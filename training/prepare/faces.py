@@ -116,7 +116,7 @@ def detector_version(detector: Detector) -> str:
 class KnownFaces:
     """Points that are known beforehand, as those of a drawn world: no network, no error.
 
-    ``tracks``: clip id -> the people of the clip, points in pixels of the images of :class:`Video`, in any order.
+    ``tracks``: clip id -> the people of the clip, the subject first, points in pixels of the images of :class:`Video`.
     ``version`` stands for their content in the feature store. Raises ``KeyError`` naming a clip that is not known.
     """
 
@@ -131,7 +131,7 @@ class KnownFaces:
     def __call__(self, record: Record, video: Video) -> list[FaceTrack]:  # noqa: ARG002 - nothing is looked at
         if record.clip_id not in self._tracks:
             raise KeyError(f"no face points are known for clip {record.clip_id!r}")
-        return sorted(self._tracks[record.clip_id], key=lambda track: -track.area)
+        return self._tracks[record.clip_id]
 
     def close(self) -> None:
         """Nothing to free."""
