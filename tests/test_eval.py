@@ -153,6 +153,33 @@ def test_references_of_all_three_forms(tmp_path):
         read_references(tmp_path / "lines.jsonl")
 
 
+def test_references_come_out_of_a_data_set(tmp_path, capsys):
+    videos = [{"video_id": f"video{n}", "split": "test" if n else "train", "category": 1} for n in range(4)]
+    sentences = [{"video_id": f"video{n}", "caption": sentence(n), "sen_id": n} for n in range(4)]
+    (tmp_path / "MSRVTT_data.json").write_text(json.dumps({"videos": videos, "sentences": sentences}))
+    rows = [json.dumps({"clip_id": f"video{n}", "text": sentence(n)}) for n in range(1, 4)]
+    (tmp_path / "p.jsonl").write_text("\n".join(rows))
+    command = [str(tmp_path / "p.jsonl"), "--data", "msrvtt", str(tmp_path), "--no-meteor", "--no-plots"]
+    assert main(command) == 0, capsys.readouterr().err
+    assert "3 clips" in capsys.readouterr().out
+    assert main([*command, "--split", "val"]) == 1
+    assert "has no captions" in capsys.readouterr().err
+    assert main([*command, "--refs", str(tmp_path / "p.jsonl")]) == 1
+    assert "not from both" in capsys.readouterr().err
+
+
+def test_words_of_emotion_and_a_model_join_in(files, capsys):
+    (files / "words").mkdir()
+    (files / "words" / "joy.txt").write_text("smiles\n")
+    (files / "words" / "anger.txt").write_text("frowns\n")
+    command = [str(files / "good.jsonl"), "--no-meteor", "--no-plots", "--emotion-words", str(files / "words")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert all(figure in said for figure in ("Acc_sw", "Acc_c", "BFS", "CFS"))
+    assert main([*command, "--bertscore", str(files)]) == 1
+    assert "config.json is missing" in capsys.readouterr().err
+
+
 def test_rating_has_its_place(capsys):
     with pytest.raises(SystemExit):
         main(["rate", "--help"])

@@ -82,7 +82,7 @@ def _comparison(sets: Sequence[Set]) -> list[Block]:
     if not found:
         return []
     rows = [
-        [figure, _number(d.first), _number(d.second), f"{d.value:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", f"{d.p:.3f}",
+        [figure, _number(d.first), _number(d.second), f"{d.value:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", _p(d.p),
          _verdict(figure, d, sets)]
         for figure, d in found.items()
     ]  # fmt: skip
@@ -94,6 +94,7 @@ def _comparison(sets: Sequence[Set]) -> list[Block]:
         Paragraph(
             f"Paired bootstrap over the {first.clips} clips that both have{lacking}. The interval says how far the "
             "choice of clips may mislead; it knows nothing of other seeds of the training."
+            + (" METEOR is the mean over the clips here; above it pools their matches." if "METEOR" in found else "")
         ),
     ]
 
@@ -104,6 +105,10 @@ def _verdict(figure: str, found: Difference, sets: Sequence[Set]) -> str:
     assert sets[0].measured is not None
     better = (found.value > 0) == sets[0].measured.statistics[figure].higher_is_better
     return f"{sets[0].name if better else sets[1].name} is better"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _missing(sets: Sequence[Set]) -> list[Block]:
