@@ -1,6 +1,7 @@
 """``emo eval RUN``: the weights of a real, small training, measured by its task and shown with its curves."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,3 +87,12 @@ def test_a_run_without_weights_says_how_to_go_on(folder, tmp_path, capsys):
 def test_a_change_that_does_not_work_is_said(folder, capsys):
     assert main([str(folder), "--set", "batch=many"]) == 1
     assert "batch" in capsys.readouterr().err
+
+
+def test_damaged_weights_are_said(folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = copy / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main([str(copy)]) == 1
+    assert "weights.safetensors" in capsys.readouterr().err

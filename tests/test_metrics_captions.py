@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -51,6 +52,17 @@ def test_without_java_meteor_is_absent_and_nothing_stands_for_it(monkeypatch):
     assert "METEOR" not in scores.values
     assert "default-jre" in scores.absent["METEOR"]
     assert {"BERTScore", "BLEURT"} <= set(scores.absent)
+
+
+def test_a_java_that_fails_leaves_meteor_absent(tmp_path, monkeypatch):
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\nread line\nexit 1\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    scores = score_captions({"a": "a man smiles"}, {"a": ["a man smiles"]})
+    assert "METEOR" not in scores.values
+    assert "ended before its answer" in scores.absent["METEOR"]
+    assert scores.values["BLEU-1"] == pytest.approx(1)
 
 
 def test_raw_strings_of_the_obg_protocol():

@@ -48,11 +48,12 @@ def evaluate_run(
     """Load the weights of a run and let its task measure them on ``split``; ``changes`` as of ``emo train --set``.
 
     Raises:
-        MetricError: no run, or one without weights yet.
+        MetricError: no run, one without weights yet, or weights that do not fit the recipe.
         training.trainer.recipe.RecipeError: a change that does not work, data that is not there.
 
     """
-    from emo_models.checkpoints import read_card
+    from emo_models.checkpoints import CheckpointError, read_card
+    from emo_models.weights import WeightsError
     from training.tables.runs import load_task
     from training.trainer.recipe import load_recipe
 
@@ -62,9 +63,12 @@ def evaluate_run(
             f"{folder} has no weights yet; let the training end: emo train {folder / RECIPE} --out {folder}"
         )
     recipe = load_recipe(folder / RECIPE, changes, folder)
-    task = load_task(recipe, weights)
-    before = _stamps(folder)
-    metrics = {name: float(value) for name, value in task.evaluate(split).items()}
+    try:
+        task = load_task(recipe, weights)
+        before = _stamps(folder)
+        metrics = {name: float(value) for name, value in task.evaluate(split).items()}
+    except (CheckpointError, WeightsError) as error:
+        raise MetricError(f"{folder}: {error}") from None
     found = EvaluatedRun(folder, f"{weights.name} sha256 {read_card(weights).sha256[:16]}", metrics)
     written = [file for file, stamp in _stamps(folder).items() if before.get(file) != stamp]
     for file in written:

@@ -99,12 +99,13 @@ def score_captions(
         for name, total, each in zip(names, totals, clips, strict=True):
             add(name, total, each)
     absent: dict[str, str] = {}
-    reason = meteor_absent() if meteor else "not asked for"
-    if reason:
-        absent["METEOR"] = reason
-    else:
+    try:
+        if reason := meteor_absent() if meteor else "not asked for":
+            raise MetricError(reason)
         add("METEOR", *_meteor(truths, hypotheses))
         versions["METEOR"] = f"1.5, jar {_jar_hash()}, -l en -norm"
+    except MetricError as error:
+        absent["METEOR"] = str(error)
     for scorer in extra:
         clips = scorer.per_clip(
             [predictions[c] for c in coverage.scored], [list(references[c]) for c in coverage.scored]
