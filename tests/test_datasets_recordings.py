@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,12 @@ def recording(request, tmp_path_factory) -> Path:
             at,
             utterance(begin, end, text, key=key, speaker=speaker, track=track),
         )
-    windows = [(0, 3, "A man smiles.", "happy"), (1, 4, "He overlaps.", "sad"), (3, 6, "He frowns.", "angry")]
+    windows = [
+        (0, 1, "He only begins.", "sad"),
+        (0, 3, "A man smiles.", "happy"),
+        (1, 4, "He overlaps.", "sad"),
+        (3, 6, "He frowns.", "angry"),
+    ]
     for begin, end, text, emotion in windows:
         at = START_NS + end * NS_PER_S
         writer.write("/emotion_caption", "emo_msgs/msg/EmotionCaption", at, caption(begin, end, text, emotion))
@@ -179,12 +185,17 @@ def test_dialogues_in_the_layout_of_meld_and_the_whole_way_of_annotation(recordi
     agreed = write(
         tmp_path / "agreed.csv",
         "clip,emotion,text\ntrain_splits/dia0_utt1.mp4,joy,Anna has greeted her first.\n"
-        "train_splits/dia0_utt0.mp4,rage,x\nelsewhere.mp4,joy,x\ntrain_splits/dia0_utt0.mp4,,\n",
+        "train_splits/dia0_utt0.mp4,rage,x\nelsewhere.mp4,joy,x\ntrain_splits/dia0_utt0.mp4,,\nlonely\n",
     )
     assert data(["label", str(out), str(agreed)]) == 1
     said, warned = capsys.readouterr()
     assert said == f"1 of 2 clips annotated in {out}\n"
-    for text in ("line 3, train_splits/dia0_utt0.mp4: expected an emotion of", "line 4: expected a clip", "line 5"):
+    for text in (
+        "line 6: expected 3 fields, got 1",
+        "line 3, train_splits/dia0_utt0.mp4: expected an emotion of",
+        "line 4: expected a clip",
+        "line 5",
+    ):
         assert text in warned
     labelled = {r.clip_id: r for r in read_dataset("meld", out).records}
     assert labelled["train_dia0_utt1"].emotions == ("joy",)
@@ -248,6 +259,16 @@ def test_errors_are_one_line(recording, tmp_path, capsys, options, said):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [("meld,", "other,"), (",train,", ",dev,"), (str(START_NS)[:5], "x")])
+def test_an_edited_list_of_clips_is_refused_with_its_line(recording, tmp_path, capsys, old, new):
+    out = tmp_path / "mine"
+    export(recording, out, "--to", "meld")
+    clips = out / "clips.csv"
+    clips.write_text(clips.read_text().replace(old, new, 1))
+    assert data(["label", str(out), str(write(tmp_path / "a.csv", "clip,emotion,text\n"))]) == 78
+    assert re.search(r"clips\.csv, line 2: .*expected", capsys.readouterr().err)
 
 
 def test_a_folder_that_is_in_use_is_left_alone(recording, tmp_path, capsys):

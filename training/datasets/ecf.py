@@ -231,16 +231,17 @@ def _json(root: Path, subtask: int, findings: Findings) -> Iterator[Conversation
 
 def read_conversation(file: Path, split: str, item: Any, findings: Findings) -> Conversation:
     """A conversation of the JSON form; utterances that cannot be used are refused. Raises :class:`RecordError`."""
-    conversation = Conversation(file, int(entry(item, "conversation_ID", (int, str))), split)
+    conversation = Conversation(file, number(entry(item, "conversation_ID", (int, str)), "conversation_ID"), split)
     for turn in entry(item, "conversation", list):
         with findings.row(file, f"conversation {conversation.number}"):
-            index = int(entry(turn, "utterance_ID", (int, str)))
+            index = number(entry(turn, "utterance_ID", (int, str)), "utterance_ID")
             clip_id = f"ecf_dia{conversation.number}_utt{index}"
-            emotion = emotion_of(turn["emotion"]) if turn.get("emotion") else ""
+            emotion = emotion_of(str(turn["emotion"])) if turn.get("emotion") else ""
             words, speaker = entry(turn, "text", str), entry(turn, "speaker", str)
             conversation.utterances[index] = Utterance(speaker, words, emotion, clip_id=clip_id)
             conversation.videos[index] = Path(str(turn.get("video_name", ""))).stem
-    conversation.pairs = list(_pairs(file, conversation, item.get("emotion-cause_pairs", []), findings))
+    if "emotion-cause_pairs" in item:  # the test files of the competition have none
+        conversation.pairs = list(_pairs(file, conversation, entry(item, "emotion-cause_pairs", list), findings))
     return conversation
 
 
@@ -249,9 +250,10 @@ def _pairs(
 ) -> Iterator[tuple[int, int, str]]:
     for pair in pairs:
         with findings.row(file, f"conversation {conversation.number}"):
-            emotional = _EMOTION_REF.fullmatch(str(pair[0])) if len(pair) == 2 else None
-            cause, _, span = str(pair[-1]).partition("_")
-            if emotional is None or not cause.isdigit():
+            is_pair = isinstance(pair, list) and len(pair) == 2
+            emotional = _EMOTION_REF.fullmatch(str(pair[0])) if is_pair else None
+            cause, _, span = str(pair[1] if is_pair else "").partition("_")
+            if emotional is None or not cause.isdecimal():
                 raise RecordError("unknown-form", f"expected a pair as ['3_surprise', '1_its words'], got {pair!r}")
             emotion_of(emotional[2])
             yield int(emotional[1]), int(cause), span

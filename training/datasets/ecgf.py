@@ -23,6 +23,7 @@ FILES: Final = {"train.json": "train", "dev.json": "val", "test.json": "test"}
 TURNS: Final = ("conversation", "utterances", "dialogue", "dialog", "turns")
 TEXT, INDEX = ("text", "utterance", "sentence"), ("utterance_ID", "utterance_id", "utt_id", "index", "id")
 NUMBER: Final = ("conversation_ID", "conversation_id", "dialogue_id", "dia_id", "id")
+LISTS: Final = (list, tuple)
 _CAUSE: Final = re.compile(r"cause|explanation|reason", re.IGNORECASE)
 _REF: Final = re.compile(r"(?:dia\d+)?(?:utt|U)?(\d+)(?:_(\w+))?")
 _TARGET: Final = re.compile(r"dia(\d+)utt(\d+)")
@@ -88,8 +89,13 @@ def _keep_conversation(item: Any, file: Path, split: str, found: Clips, findings
     videos = {}
     for position, turn in enumerate(turns, 1):
         with findings.row(file, f"conversation {conversation}, utterance {position}"):
-            index = int(_first(turn, INDEX) or position)
-            emotion = emotion_of(turn["emotion"]) if turn.get("emotion") else ""
+            if not isinstance(turn, dict):
+                raise RecordError("unknown-form", f"expected an utterance, got {type(turn).__name__}")
+            given = _REF.fullmatch(str(_first(turn, INDEX) or position))
+            if given is None:
+                raise RecordError("bad-number", f"expected the number of an utterance, got {_first(turn, INDEX)!r}")
+            index = int(given[1])
+            emotion = emotion_of(str(turn["emotion"])) if turn.get("emotion") else ""
             clip_id = f"ecf_dia{conversation}_utt{index}"
             speaker = str(turn.get("speaker", ""))
             utterances[index] = Utterance(speaker, str(_first(turn, TEXT) or ""), emotion, clip_id=clip_id)
@@ -126,7 +132,7 @@ def _causes_beside(item: Mapping[str, Any]) -> Iterator[tuple[int, list[str]]]:
         if not _CAUSE.search(key):
             continue
         for entry in value.items() if isinstance(value, dict) else value if isinstance(value, list) else ():
-            parts = list(entry.values()) if isinstance(entry, dict) else list(entry)
+            parts = list(entry.values()) if isinstance(entry, dict) else list(entry) if isinstance(entry, LISTS) else []
             reference = _REF.fullmatch(str(parts[0])) if len(parts) >= 2 else None
             # "1_its words" is the extract of ECF, not an abstract cause.
             if reference and isinstance(parts[-1], str) and not re.match(r"\d+_|\d+$", parts[-1]):

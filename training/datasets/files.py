@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,8 @@ from training.datasets.record import DatasetError, RecordError, Span
 VIDEOS: Final = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 NO_VIDEO: Final = frozenset({"no-video"})
 _SEPARATORS: Final = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 Row = tuple[int, dict[str, str]]
 
@@ -49,8 +52,7 @@ def _listing(folder: Path) -> str:
 
 def lines(file: Path, findings: Findings) -> Iterator[tuple[int, bytes]]:
     """Non-empty lines of a file as bytes, without their ends, numbered from 1. Zero bytes are refused."""
-    for number, raw in enumerate(read_bytes(file).split(b"\n"), 1):
-        line = raw.rstrip(b"\r")
+    for number, line in enumerate(_LINE_END.split(read_bytes(file)), 1):
         if b"\0" in line:
             findings.refuse(file, number, "bad-encoding", "expected text, got zero bytes: a damaged copy?")
         elif line.strip():
@@ -80,7 +82,10 @@ def read_table(file: Path, columns: Sequence[str], findings: Findings, *, text: 
         (line for _, line in source), delimiter=separator,
         quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
     )  # fmt: skip
-    header = [name.strip() for name in next(reader)]
+    try:
+        header = [name.strip() for name in next(reader)]
+    except csv.Error as error:
+        raise DatasetError(f"{file}: expected a header with the columns {', '.join(columns)}: {error}") from None
     missing = [column for column in columns if column not in header]
     if missing:
         raise DatasetError(
@@ -178,10 +183,10 @@ def clips(root: Path, override: str, *places: str) -> Clips:
     return Clips([root / place for place in places if (root / place).is_dir()])
 
 
-def number(text: str, what: str) -> int:
-    """A whole number. Raises :class:`RecordError` (``bad-number``)."""
+def number(text: object, what: str) -> int:
+    """A whole number, of a text or of JSON. Raises :class:`RecordError` (``bad-number``)."""
     try:
-        return int(text)
+        return int(str(text))
     except ValueError:
         raise RecordError("bad-number", f"{what}: expected a whole number, got {text!r}") from None
 

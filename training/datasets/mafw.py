@@ -79,7 +79,7 @@ class Mafw:
 
     def _emotions(self, label: str, compound: str) -> tuple[str, ...]:
         """Names of a label: 1 to 11, names, or several of them. ``compound``: what multi-set.xlsx says of this clip."""
-        if self.setting == "compound" and label.isdigit() and int(label) > len(VOCABULARIES[VOCABULARY]) and compound:
+        if self.setting == "compound" and label.isdecimal() and int(label) > len(VOCABULARIES[VOCABULARY]) and compound:
             label = compound  # the split numbers whole combinations; the spreadsheet spells them out
         names = tuple(_emotion(part) for part in re.split(r"[\s,_+]+", label) if part)
         if not names:
@@ -139,7 +139,7 @@ def _clip(text: str) -> str:
 
 def _emotion(part: str) -> str:
     names = VOCABULARIES[VOCABULARY]
-    if part.isdigit() and 1 <= int(part) <= len(names):
+    if part.isdecimal() and 1 <= int(part) <= len(names):
         return names[int(part) - 1]
     if part.lower() in names:
         return part.lower()

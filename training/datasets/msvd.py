@@ -110,6 +110,8 @@ def _json_rows(file: Path, stems: Mapping[str, str], findings: Findings) -> Iter
     if not isinstance(content, dict):
         raise DatasetError(f"{file}: expected an object of splits, got {type(content).__name__}")
     for name, items in content.items():
+        if not isinstance(items, list):
+            raise DatasetError(f"{file}: {name}: expected a list of captions, got {type(items).__name__}")
         for index, item in enumerate(items, 1):
             row = f"{name} {index}"
             with findings.row(file, row):
@@ -117,5 +119,8 @@ def _json_rows(file: Path, stems: Mapping[str, str], findings: Findings) -> Iter
                     raise RecordError("bad-split", f"expected one of {', '.join(SPLIT_NAMES)}; got {name!r}")
                 stem = Path(field(item, "video", str)).stem
                 captions = field(item, "caption", (str, list))
-                for caption in [captions] if isinstance(captions, str) else captions:
+                captions = [captions] if isinstance(captions, str) else captions
+                if not all(isinstance(caption, str) for caption in captions):
+                    raise RecordError("unknown-form", f"caption: expected texts, got {str(captions)[:40]}")
+                for caption in captions:
                     yield CaptionRow(file, row, SPLIT_NAMES[name], stem, caption, (stems.get(stem, stem),))

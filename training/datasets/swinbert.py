@@ -17,7 +17,7 @@ import yaml
 
 from emo_models.labels import VOCABULARIES
 from training.datasets.encodings import decode
-from training.datasets.files import NO_VIDEO, lines, needed
+from training.datasets.files import NO_VIDEO, lines, needed, read_bytes
 from training.datasets.quarantine import Findings
 from training.datasets.record import Dataset, DatasetError, Record, RecordError, Span, has_words
 
@@ -84,7 +84,11 @@ class SwinBertTsv:
             with findings.row(file.parent / named["label"], number):
                 for entry in _json_list(row[1]):
                     if entry.get("emotion"):
-                        labels[clip] = (str(entry["emotion"]), self.vocabulary or str(entry.get("vocabulary", "")))
+                        vocabulary = self.vocabulary or str(entry.get("vocabulary", ""))
+                        if vocabulary not in VOCABULARIES:
+                            detail = f"expected the emotion's vocabulary (option vocabulary), got {vocabulary!r}"
+                            raise RecordError("missing-value", detail)
+                        labels[clip] = (str(entry["emotion"]), vocabulary)
         return labels
 
 
@@ -155,8 +159,8 @@ def _split(file: Path) -> str:
 
 def _description(file: Path) -> dict[str, str]:
     try:
-        named = yaml.safe_load(decode(file.read_bytes()))
-    except yaml.YAMLError as error:
+        named = yaml.safe_load(decode(read_bytes(file)))
+    except (yaml.YAMLError, RecordError) as error:
         raise DatasetError(f"{file}: expected YAML with the keys {', '.join(KEYS)}: {error}") from None
     missing = [key for key in ("img", "caption") if not isinstance(named, dict) or not named.get(key)]
     if missing:
@@ -198,7 +202,7 @@ def _linelist(file: Path, named: Mapping[str, str], findings: Findings) -> dict[
     listed: dict[int, list[int]] = {}
     for number, _, row in _rows(at, findings, 2):
         with findings.row(at, number):
-            if not (row[0].isdigit() and row[1].isdigit()):
+            if not (row[0].isdecimal() and row[1].isdecimal()):
                 raise RecordError("bad-number", f"expected two numbers, got {row[0]!r} and {row[1]!r}")
             listed.setdefault(int(row[0]), []).append(int(row[1]))
     return listed

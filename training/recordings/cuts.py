@@ -141,9 +141,10 @@ def emotion_in(vocabulary: str, rep155: str) -> str:
 
 
 def _by_captions(captions: Sequence[Caption], vocabulary: str) -> Iterator[Cut]:
-    """Windows that do not overlap: the next one begins where the last one has ended."""
+    """Windows that do not overlap: the next one begins where the last one has ended; of equal starts the longest."""
     last_ns = 0
-    for caption in captions:
+    longest = {c.window_start_ns: c for c in sorted(captions, key=lambda c: (c.window_start_ns, c.window_end_ns))}
+    for caption in longest.values():
         if caption.window_start_ns >= last_ns and caption.window_end_ns > caption.window_start_ns:
             last_ns = caption.window_end_ns
             emotion = emotion_in(vocabulary, caption.emotion)

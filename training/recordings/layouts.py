@@ -17,9 +17,9 @@ from typing import Any, Final
 from emo_models.labels import VOCABULARIES
 from training.datasets import ecem, mafw, meld
 from training.datasets.agreement import COLUMNS as SHEET_COLUMNS
-from training.datasets.files import read_table
+from training.datasets.files import number, read_table
 from training.datasets.quarantine import Findings
-from training.datasets.record import DatasetError, has_words
+from training.datasets.record import DatasetError, RecordError, has_words
 
 LIST: Final = "clips.csv"
 SHEETS: Final = ("annotation/annotator_1.csv", "annotation/annotator_2.csv")
@@ -51,10 +51,10 @@ class Item:
     text: str = ""
 
 
-def clip_file(layout: str, split: str, number: int, dialogue: int, index: int) -> str:
+def clip_file(layout: str, split: str, order: int, dialogue: int, index: int) -> str:
     """Where a clip belongs: ``data/clips/00001.mp4`` or ``train_splits/dia0_utt3.mp4``."""
     if layout == "mafw":
-        return f"{mafw.CLIPS[0]}/{number:05d}.mp4"
+        return f"{mafw.CLIPS[0]}/{order:05d}.mp4"
     return f"{meld.FOLDERS[_MELD_SPLIT[split]]}/dia{dialogue}_utt{index}.mp4"
 
 
@@ -68,18 +68,34 @@ def read_list(folder: Path) -> list[Item]:
     file = folder / LIST
     if not file.is_file():
         raise DatasetError(f"{folder}: expected {LIST}, as 'emo bag export' writes it; there is none")
-    numbers = {field.name for field in fields(Item) if field.type == "int"}
     names = [field.name for field in fields(Item)]
-    rows = read_table(file, names, Findings("recordings", folder))
-    made: list[dict[str, Any]] = [{n: int(cells[n]) if n in numbers else cells[n] for n in names} for _, cells in rows]
-    return [Item(**values) for values in made]
+    findings = Findings("recordings", folder)
+    items = []
+    for row, cells in read_table(file, names, findings):
+        with findings.row(file, row):
+            items.append(_item(cells))
+    broken = findings.dataset().quarantined
+    if broken:
+        raise DatasetError(f"{file}, line {broken[0].row}: {broken[0].detail}; it is not to be edited")
+    return items
+
+
+def _item(cells: Mapping[str, str]) -> Item:
+    values: dict[str, Any] = {
+        f.name: number(cells[f.name], f.name) if f.type == "int" else cells[f.name] for f in fields(Item)
+    }
+    if values["layout"] not in VOCABULARY or values["split"] not in _MELD_SPLIT:
+        raise RecordError(
+            "unknown-form", f"expected a layout and a split, got {values['layout']!r}, {values['split']!r}"
+        )
+    return Item(**values)
 
 
 def write_sheets(items: Sequence[Item], out: Path, seed: int) -> None:
     """Two empty sheets, each in its own random order, without anything that a network said of the clips."""
-    for number, name in enumerate(SHEETS):
+    for order, name in enumerate(SHEETS):
         rows = [[item.clip, item.speaker, item.utterance, "", ""] for item in items if item.clip]
-        random.Random(f"{seed}/{number}").shuffle(rows)
+        random.Random(f"{seed}/{order}").shuffle(rows)
         _write_csv(out / name, SHEET_COLUMNS, rows)
 
 
@@ -91,7 +107,8 @@ def annotated(items: Sequence[Item], sheet: Path) -> tuple[list[Item], list[str]
     known = {item.clip: item for item in items if item.clip}
     given: dict[str, tuple[str, str]] = {}
     troubles = []
-    for row, cells in read_table(sheet, ("clip", "emotion", "text"), Findings("sheet", sheet.parent), text="text"):
+    findings = Findings("sheet", sheet.parent)
+    for row, cells in read_table(sheet, ("clip", "emotion", "text"), findings, text="text"):
         clip, emotion, text = cells["clip"], cells["emotion"].lower(), cells["text"]
         item = known.get(clip)
         if item is None:
@@ -103,6 +120,7 @@ def annotated(items: Sequence[Item], sheet: Path) -> tuple[list[Item], list[str]
             troubles.append(f"line {row}, {clip}: expected an emotion and a text, the row is not finished")
         else:
             given[clip] = (emotion, text)
+    troubles += [f"line {broken.row}: {broken.detail}" for broken in findings.dataset().quarantined]
     filled = [replace(i, emotion=given[i.clip][0], text=given[i.clip][1]) if i.clip in given else i for i in items]
     return filled, troubles
 
@@ -135,10 +153,10 @@ def _write_meld(items: Sequence[Item], out: Path) -> None:
         start_ns = {item.recording: item.start_ns for item in reversed(of_split)}
         rows = [
             [
-                number, _one_line(item.utterance), item.speaker, item.emotion, "", item.dialogue, item.index, 0, 0,
+                count, _one_line(item.utterance), item.speaker, item.emotion, "", item.dialogue, item.index, 0, 0,
                 _clock(item.start_ns - start_ns[item.recording]), _clock(item.end_ns - start_ns[item.recording]),
             ]
-            for number, item in enumerate(of_split, 1)
+            for count, item in enumerate(of_split, 1)
         ]  # fmt: skip
         _write_csv(out / f"{theirs}_sent_emo.csv", _MELD_COLUMNS, rows)
     # The explanations, in ECEM's form: "12_3.mp4" is utterance 3 of the training dialogue 12, "t_" one of the test part.
@@ -146,18 +164,18 @@ def _write_meld(items: Sequence[Item], out: Path) -> None:
         explained = [
             item for item in items if item.split == split and item.clip and item.emotion and has_words(item.text)
         ]
-        content = [_explanation(number, prefix, item) for number, item in enumerate(explained)]
+        content = [_explanation(place, prefix, item) for place, item in enumerate(explained)]
         if content:
             text = json.dumps(content, ensure_ascii=False, indent=1)
             (out / ecem.FILES[split]).write_text(text, encoding="utf-8")
 
 
-def _explanation(number: int, prefix: str, item: Item) -> dict[str, Any]:
+def _explanation(place: int, prefix: str, item: Item) -> dict[str, Any]:
     question = (
         f"<video>\nExplain why the emotion of this statement is {item.emotion} <{item.speaker}: {item.utterance}>"
     )
     turns: list[Mapping[str, str]] = [{"from": "human", "value": question}, {"from": "gpt", "value": item.text}]
-    return {"id": number, "video": f"{prefix}{item.dialogue}_{item.index}.mp4", "conversations": turns}
+    return {"id": place, "video": f"{prefix}{item.dialogue}_{item.index}.mp4", "conversations": turns}
 
 
 def _clock(ns: int) -> str:
