@@ -45,6 +45,8 @@ def predictions(wrong):
             active_aus=(units[number % 4],),
             causes=(f"{clip}-a",),
             true_causes=(f"{clip}-a",) if number % 2 else (f"{clip}-b",),
+            cause_phrases=(PLACES[number % 5],),
+            other_phrases=("with a dog",) if number % 5 != 2 else (),
             kind="visible" if number % 2 else "words",
         )
 
@@ -76,6 +78,7 @@ def test_two_sets_on_one_page(files, capsys):
     assert figures["AU AUC"] == 1
     assert figures["cause-evidence accuracy, visible"] == 1
     assert figures["cause-evidence accuracy"] == 0.5
+    assert figures["cause named"] == pytest.approx(36 / 40)
     assert found["sets"]["good"]["absent"]["METEOR"] == "not asked for"
     cider = found["differences"]["CIDEr"]
     assert cider["low"] > 0 and cider["p"] < 0.05  # noqa: PT018
@@ -110,7 +113,7 @@ def test_references_of_one_side_are_counted(files, capsys):
         ('{"clip_id": "a", "text": "x"}\n{"clip_id": "a", "text": "y"}', r"line 2: clip 'a' is there twice"),
         ('{"clip_id": "a"}', r"line 1: expected .*KeyError"),
         ('{"clip_id": "a", "text": 3}', "text is int"),
-        ('{"clip_id": "a", "text": "x", "references": "y"}', "references must be a list"),
+        ('{"clip_id": "a", "text": "x", "references": "y"}', "references and phrases must be lists"),
         ("nonsense", "line 1: expected"),
         ("\n", "holds no predictions"),
         ('{"clip_id": "a", "text": "x"}', "neither references nor true classes"),

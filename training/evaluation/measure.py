@@ -175,13 +175,21 @@ def _units(found: Measured, options: Options) -> None:
 
 
 def _causes(found: Measured) -> None:
-    truth = {clip: p.true_causes for clip, p in found.predictions.items() if p.true_causes}
-    said = {clip: p.causes for clip, p in found.predictions.items() if p.causes is not None}
-    if not truth or not said:
-        return
-    kinds = {clip: p.kind for clip, p in found.predictions.items() if p.kind}
-    scores = causes.cause_accuracy(said, truth, kinds or None)
-    found.notes.append(f"causes: {_labelled(scores.coverage)}")
-    found.add("cause-evidence accuracy", Statistic.mean({c: float(r) for c, r in scores.right.items()}))
+    predictions = found.predictions
+    kinds = {clip: p.kind for clip, p in predictions.items() if p.kind} or None
+    truth = {clip: p.true_causes for clip, p in predictions.items() if p.true_causes}
+    said = {clip: p.causes for clip, p in predictions.items() if p.causes is not None}
+    if truth and said:
+        _cause_scores(found, "cause-evidence accuracy", causes.cause_accuracy(said, truth, kinds))
+    named = {clip: p.cause_phrases for clip, p in predictions.items() if p.cause_phrases}
+    if named:
+        others = {clip: p.other_phrases for clip, p in predictions.items()}
+        texts = {clip: predictions[clip].text for clip in named}
+        _cause_scores(found, "cause named", causes.cause_mentioned(texts, named, kinds, others=others))
+
+
+def _cause_scores(found: Measured, name: str, scores: causes.CauseScores) -> None:
+    found.notes.append(f"{name}: {_labelled(scores.coverage)}")
+    found.add(name, Statistic.mean({clip: float(right) for clip, right in scores.right.items()}))
     for kind, value in scores.per_kind.items():
-        found.values[f"cause-evidence accuracy, {kind}"] = value
+        found.values[f"{name}, {kind}"] = value

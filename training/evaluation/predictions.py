@@ -13,6 +13,8 @@ field              meaning
 ``active_aus``     FACS numbers that were really active
 ``causes``         ids of the utterances taken for the cause, the likeliest first
 ``true_causes``    ids of those that are
+``cause_phrases``  phrases any of which names the cause in the text
+``other_phrases``  phrases for what happened besides: a text that has one names everything, so nothing
 ``kind``           kind of the cause, for figures per kind
 ``context``        what the clip is about, for people who read or rate the examples
 =================  =====================================================================================
@@ -24,7 +26,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from training.metrics.base import MetricError, some
 from training.metrics.grounding import Evidence, GroundedCaption
@@ -44,6 +46,8 @@ class Prediction:
     active_aus: tuple[int, ...] | None = None
     causes: tuple[str, ...] | None = None
     true_causes: tuple[str, ...] | None = None
+    cause_phrases: tuple[str, ...] = ()
+    other_phrases: tuple[str, ...] = ()
     kind: str = ""
     context: str = ""
 
@@ -56,12 +60,6 @@ class Prediction:
     def grounded(self) -> GroundedCaption:
         """The caption with the evidence of its words."""
         return GroundedCaption(self.text, self.evidence or ())
-
-
-_FIELDS: Final = {
-    "clip_id", "text", "references", "emotion", "true_emotion", "evidence", "au_scores", "active_aus", "causes",
-    "true_causes", "kind", "context",
-}  # fmt: skip
 
 
 def read_predictions(file: Path) -> dict[str, Prediction]:
@@ -98,7 +96,7 @@ def write_predictions(file: Path, predictions: Iterable[Prediction]) -> None:
     lines = []
     for p in predictions:
         row: dict[str, Any] = {"clip_id": p.clip_id, "text": p.text}
-        for name in ("references", "emotion", "true_emotion", "kind", "context"):
+        for name in ("references", "emotion", "true_emotion", "cause_phrases", "other_phrases", "kind", "context"):
             if value := getattr(p, name):
                 row[name] = list(value) if isinstance(value, tuple) else value
         for name in ("active_aus", "causes", "true_causes"):
@@ -184,6 +182,8 @@ def _prediction(row: Mapping[str, Any]) -> Prediction:
         active_aus=_maybe(row.get("active_aus"), int),
         causes=_maybe(row.get("causes"), str),
         true_causes=_maybe(row.get("true_causes"), str),
+        cause_phrases=_texts(row.get("cause_phrases", ())),
+        other_phrases=_texts(row.get("other_phrases", ())),
         kind=str(row.get("kind", "")),
         context=str(row.get("context", "")),
     )
@@ -195,7 +195,7 @@ def _evidence(entry: Mapping[str, Any]) -> Evidence:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not all(isinstance(text, str) for text in value):
-        raise TypeError(f"references must be a list of texts, got {value!r:.60}")
+        raise TypeError(f"references and phrases must be lists of texts, got {str(value)[:60]!r}")
     return tuple(value)
 
 
