@@ -115,7 +115,7 @@ def test_the_tagger_learns_which_unit_a_word_names():
     units[1, 4, 7] = True  # not there: must not count
     tagger = LexiconTagger(16)
     start = tagger.loss(t, there, units)
-    assert float(start) == pytest.approx(27 * math.log(2), rel=0.1)
+    assert start.item() == pytest.approx(27 * math.log(2), rel=0.1)
     optimiser = torch.optim.Adam(tagger.parameters(), lr=0.1)
     for _ in range(80):
         optimiser.zero_grad()
@@ -123,4 +123,4 @@ def test_the_tagger_learns_which_unit_a_word_names():
         optimiser.step()
     tagged = tagger(t) > 0
     assert torch.equal(tagged[there], units[there])
-    assert float(tagger.loss(t, torch.zeros_like(there), units)) == 0
+    assert tagger.loss(t, torch.zeros_like(there), units).item() == 0

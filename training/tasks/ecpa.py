@@ -55,7 +55,8 @@ class EcpaOptions:
     ``prepare_workers``: processes that cut out clips and faces.
     ``visual_lr``: factor of the visual encoder's learning rate. ``random_crop``: one for all images of a clip.
     ``losses``: which of L_ER, L_AU and L_MLM are summed; ``er_loss``, ``au_loss``: the paper's, or those of :mod:`training.losses.alignment`. ``allow_collapse``: go on when
-    hardly any AU-word pair is positive (for the ablation that shows it). ``evaluate_batch``, ``beams``: of generation.
+    hardly any AU-word pair is positive (for the ablation that shows it). ``evaluate_batch``, ``beams``: of generation;
+    ``meteor``: false spares its seconds.
     """
 
     tokenizer: str = "bert-base-uncased"
@@ -72,6 +73,7 @@ class EcpaOptions:
     prepare_workers: int = 1
     evaluate_batch: int = 64
     beams: int = 1
+    meteor: bool = True
     licence: str = "research only"
 
 
@@ -220,7 +222,7 @@ class ECPATask(BaseTask):
     def _finder(self) -> MakeFinder:
         if self.options.faces == "stage":
             return StageFaces
-        from training.tasks.ecpa_truth import finder
+        from training.tasks.toy_truth import finder
 
         return finder(self.data.root)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -19,12 +18,13 @@ from emo_models.networks.ecpa.decode import CaptionResult
 from emo_models.networks.ecpa.eca import similarity, word_vectors
 from emo_models.networks.ecpa.vep import AuPrompts, FaceFeatures
 from training.datasets import Record
+from training.evaluation.predictions import Prediction, write_predictions
 from training.metrics.au_phrases import au_phrase_f1, hallucination_rate
 from training.metrics.base import MetricError
 from training.metrics.captions import score_captions
 from training.metrics.grounding import GroundedCaption, RetrievalMeter, grounding_precision, words_of
 from training.tasks.ecpa_data import clip_item, face_features
-from training.tasks.ecpa_truth import CaptionPhrase, Truth, truth_of
+from training.tasks.ecpa_truth import CaptionPhrase, CaptionTruths, caption_truths
 
 if TYPE_CHECKING:
     from training.tasks.ecpa import ECPATask
@@ -38,7 +38,7 @@ def measure(task: ECPATask, records: Sequence[Record], split: str) -> dict[str, 
 
     Captions with their evidence go to ``predictions-SPLIT.jsonl`` in the run's folder.
     """
-    truth = truth_of(task.data)
+    truth = caption_truths(task.data)
     results: dict[str, CaptionResult] = {}
     scores: dict[str, dict[int, float]] = {}
     retrieval = _Retrieval(task, truth)
@@ -49,8 +49,8 @@ def measure(task: ECPATask, records: Sequence[Record], split: str) -> dict[str, 
         if features is not None:
             scores.update(zip((record.clip_id for record in part), _clip_scores(features), strict=True))
             retrieval.add(part, features)
-    _write(task, records, results, split)
-    metrics = _of_captions(records, results)
+    _write(task, records, results, scores, split)
+    metrics = _of_captions(records, results, meteor=task.options.meteor)
     metrics.update(_of_emotions(task, records, results))
     if scores:
         texts = {clip: result.text for clip, result in results.items()}
@@ -74,7 +74,7 @@ class _Retrieval:
     for wordings that no training caption has. With the tagger in place of an alignment its logits are the similarity.
     """
 
-    def __init__(self, task: ECPATask, truth: Truth | None) -> None:
+    def __init__(self, task: ECPATask, truth: CaptionTruths | None) -> None:
         self.task, self.truth = task, truth
         self.meters = {"AU-word retrieval": RetrievalMeter()}
         if truth is not None:
@@ -134,7 +134,7 @@ class _Retrieval:
         return similarity(a_KD[None], t_ND[None])[0]
 
 
-def _phrases(task: ECPATask, truth: Truth | None, record: Record, text: str) -> list[CaptionPhrase]:
+def _phrases(task: ECPATask, truth: CaptionTruths | None, record: Record, text: str) -> list[CaptionPhrase]:
     if truth is not None:
         return truth.phrases(record.clip_id, text)
     return [CaptionPhrase(p.start, p.end, p.aus, held_out=False) for p in task.captions.lexicon.phrases(text)]
@@ -155,10 +155,10 @@ def _clip_scores(features: FaceFeatures) -> list[dict[int, float]]:
     return [dict(zip(OPENGRAPHAU_MAIN, row, strict=True)) for row in mean_BA.tolist()]
 
 
-def _of_captions(records: Sequence[Record], results: Mapping[str, CaptionResult]) -> dict[str, float]:
+def _of_captions(records: Sequence[Record], results: Mapping[str, CaptionResult], *, meteor: bool) -> dict[str, float]:
     texts = {clip: result.text for clip, result in results.items()}
     references = {record.clip_id: list(record.captions) for record in records}
-    scored = score_captions(texts, references).values
+    scored = score_captions(texts, references, meteor=meteor).values
     metrics = {name: scored[name] for name in CAPTION_METRICS if name in scored}
     try:
         phrases = au_phrase_f1(texts, references)
@@ -181,21 +181,33 @@ def _of_emotions(task: ECPATask, records: Sequence[Record], results: Mapping[str
     return metrics
 
 
-def _write(task: ECPATask, records: Sequence[Record], results: Mapping[str, CaptionResult], split: str) -> None:
-    file = task.recipe.folder / f"predictions-{task.data.name}-{split}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8") as lines:
-        for record in records:
-            result = results[record.clip_id]
-            line = {
-                "clip": record.clip_id, "caption": result.text, "references": list(record.captions),
-                "emotion": {name: round(value, 4) for name, value in result.emotion.items()},
-                "evidence": [
-                    {"word": e.word, "au": e.au, "similarity": round(e.similarity, 3), "intensity": round(e.intensity, 3)}
-                    for e in result.evidence
-                ],
-            }  # fmt: skip
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+def _write(
+    task: ECPATask, records: Sequence[Record], results: Mapping[str, CaptionResult],
+    scores: Mapping[str, Mapping[int, float]], split: str,
+) -> None:  # fmt: skip
+    rows = []
+    for record in records:
+        result = results[record.clip_id]
+        rows.append(
+            Prediction(
+                record.clip_id,
+                result.text,
+                references=record.captions,
+                emotion={name: round(value, 4) for name, value in result.emotion.items()},
+                true_emotion=_one_class(record, task.network.config.classes),
+                evidence=GroundedCaption.of(result).evidence if task.network.au_prompting is not None else None,
+                au_scores=scores.get(record.clip_id),
+            )
+        )
+    write_predictions(task.recipe.folder / f"predictions-{task.data.name}-{split}.jsonl", rows)
+
+
+def _one_class(record: Record, classes: Sequence[str]) -> str:
+    """The network's word for the record's emotion; empty for none, several, or one that the network does not know."""
+    if len(record.emotions) != 1:
+        return ""
+    wanted = SYNONYMS.get(record.emotions[0], record.emotions[0])
+    return next((name for name in classes if SYNONYMS.get(name, name) == wanted), "")
 
 
 @cache

@@ -1,18 +1,13 @@
-"""What a toy world knows of its clips, in the words of ECPA's task: where faces are, and which words name a unit."""
+"""Which words of a caption name an action unit: exactly, where a toy world knows it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Final
 
 from training.datasets import Dataset
-from training.prepare.faces import KnownFaces, MakeFinder, content_hash
-from training.toyworld.truth import ClipTruth, load_truth
-
-FILE: Final = "truth.jsonl"
+from training.tasks.toy_truth import truth_of
+from training.toyworld.truth import FILE
 
 
 @dataclass(frozen=True)
@@ -23,3 +18,22 @@ class CaptionPhrase:
     end: int
     aus: tuple[int, ...]
     held_out: bool
+
+
+class CaptionTruths:
+    """Phrases of the captions of a toy world."""
+
+    def __init__(self, root: Path) -> None:
+        self._clips = truth_of(root)
+
+    def phrases(self, clip_id: str, text: str) -> list[CaptionPhrase]:
+        """Phrases of one of a clip's captions. Raises ``KeyError`` for a text that is none of them."""
+        for caption in self._clips[clip_id].captions:
+            if caption.text == text:
+                return [CaptionPhrase(p.start, p.end, p.aus, p.held_out) for p in caption.phrases]
+        raise KeyError(f"clip {clip_id}: the toy world knows no caption {text!r}; was its text changed? Make it again")
+
+
+def caption_truths(data: Dataset) -> CaptionTruths | None:
+    """The truths of a toy world, None for any other data."""
+    return CaptionTruths(data.root) if (data.root / FILE).is_file() else None

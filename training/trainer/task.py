@@ -22,6 +22,7 @@ TASKS: Final[dict[str, str]] = {
     "er": "training.tasks.er:ERTask",
     "anfl": "training.tasks.anfl:ANFLTask",
     "ddamfn": "training.tasks.ddamfn:DDAMFNTask",
+    "actions": "training.tasks.actions:ActionTask",
     "ecpa": "training.tasks.ecpa:ECPATask",
     "clip": "training.tasks.clip:ClipTask",
     "language": "training.tasks.language:LanguageTask",
