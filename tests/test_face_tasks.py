@@ -13,21 +13,27 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("accelerate", reason="training needs accelerate")
 pytest.importorskip("tensorboard", reason="training logs to TensorBoard")
 
+import emo_models  # noqa: E402
 from emo_models.checkpoints import load_weights  # noqa: E402
 from emo_models.detection import decode  # noqa: E402
 from emo_models.networks.scrfd import SCRFDOutput  # noqa: E402
 from emo_models.preprocess import TRANSFORMS, fit_into  # noqa: E402
+from emo_models.weights import MissingWeights, toy_path  # noqa: E402
+from emo_perception.tools import cli  # noqa: E402
 from training.datasets import DatasetError  # noqa: E402
 from training.losses.action_units import unit_weights, weighted_asymmetric  # noqa: E402
 from training.losses.attention import head_distance  # noqa: E402
 from training.losses.detection import anchors_of, assign, detection_loss, distance_iou, overlaps  # noqa: E402
 from training.metrics.detection import score_detections  # noqa: E402
+from training.tasks.detector import DetectorOptions  # noqa: E402
+from training.tasks.face_task import FaceOptions  # noqa: E402
 from training.tasks.pictures import Variation, form_of  # noqa: E402
 from training.tasks.scenes import Scene, SceneVariation, retinaface  # noqa: E402
+from training.trainer import command  # noqa: E402
 from training.trainer.log import read_metrics  # noqa: E402
 from training.trainer.loop import train  # noqa: E402
-from training.trainer.recipe import RecipeError, from_dict  # noqa: E402
-from training.trainer.task import create_task  # noqa: E402
+from training.trainer.recipe import RecipeError, from_dict, load_recipe, read_options, recipe_names  # noqa: E402
+from training.trainer.task import TASKS, create_task  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -397,3 +403,44 @@ def test_errors_name_place_and_choices(folders, au_table, tmp_path):
     (tmp_path / "train" / "labelv2.txt").write_text("# a.png 10 10\n5 5 2 9\n")
     with pytest.raises(DatasetError, match=r"labelv2.txt, line 2: expected x1 y1 x2 y2, .*; got '5 5 2 9'"):
         dataset("detector", "retinaface", tmp_path)
+
+
+# The command
+
+
+def test_deploy_publishes_weights_and_asks_for_engines(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(cli.BUILT_IN, "engines", "training_task:engines")
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"task: er\nnetwork: {{name: er_resnet, preset: toy}}\ndata: {{name: folders, root: {folders}}}\n"
+        "optimiser: {lr: 1e-3}\nepochs: 1\nbatch: 8\noptions: {size: 64}\npublish: toy/er_resnet.safetensors\n"
+    )
+    assert command.main([str(file), "--out", str(tmp_path / "run"), "--deploy", "toy"]) == 0
+    told = capsys.readouterr().out
+    assert "6 steps in" in told
+    assert "UAR" in told
+    published = tmp_path / "cache" / "toy" / "er_resnet.safetensors"
+    assert f"engines: build --profile toy --weights {published}" in told
+    assert toy_path("er_resnet") == published
+    assert load_weights(published)[1].data == ("folders",)
+    with pytest.raises(
+        MissingWeights, match=r"the toy weights 'anfl' are missing: expected .*anfl.safetensors; type: make toy"
+    ):
+        toy_path("anfl")
+
+
+def test_every_packaged_recipe_is_one_and_builds_its_network():
+    for name in recipe_names():
+        packaged = load_recipe(name)
+        assert packaged.task in TASKS
+        with torch.device("meta"):
+            emo_models.create(packaged.network.name, packaged.network.preset, **packaged.network.options)
+
+
+def test_options_of_the_face_recipes_fit():
+    kinds = {"er": FaceOptions, "anfl": FaceOptions, "ddamfn": FaceOptions, "detector": DetectorOptions}
+    for name in recipe_names():
+        packaged = load_recipe(name)
+        if packaged.task in kinds:
+            read_options(kinds[packaged.task], packaged.options)
