@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: What is called a sentence's worth when examples are chosen.
 ORDER_BY = ("CIDEr", "ROUGE-L", "BLEU-1")
 MOST_HALLUCINATIONS = 10
+MOST_REFERENCES = 5
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,9 @@ def _examples(measured: Sequence[Measured], count: int) -> list[Block]:
         references = _references(measured, clip)
         if prediction.context:
             lines.append(("context", prediction.context, ()))
-        lines += [("reference", text, ()) for text in references]
+        lines += [("reference", text, ()) for text in references[:MOST_REFERENCES]]
+        if len(references) > MOST_REFERENCES:
+            lines.append(("", f"and {len(references) - MOST_REFERENCES} more references", ()))
         for found in measured:
             if clip in found.predictions:
                 text = found.predictions[clip].text
