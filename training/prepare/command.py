@@ -19,7 +19,7 @@ from training.datasets.record import SPLITS, Dataset, DatasetError, Record
 
 if TYPE_CHECKING:
     from training.prepare.clips import ClipForm
-    from training.prepare.faces import FaceFinder
+    from training.prepare.faces import FaceFinder, MakeFinder
     from training.prepare.run import Videos
 
 AddSource = Callable[[argparse.ArgumentParser], None]
@@ -56,6 +56,8 @@ def _guarded(run: Callable[[argparse.Namespace, Read], int], read: Read, argumen
         return run(arguments, read)
     except (StoreError, SplitError, FaceListError, UnreadableVideo, PoolError, WeightsError, EngineError) as error:
         raise DatasetError(str(error)) from None
+    except OSError as error:
+        raise DatasetError(f"{error.filename or arguments.out}: {error.strerror or error}") from None
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise
@@ -76,6 +78,9 @@ def _add_prepare(actions: Any, add_source: AddSource) -> tuple[argparse.Argument
     parser.add_argument("--sampling", help="uniform, middle or dyadic")
     parser.add_argument("--kernel", help="bilinear or bicubic")
     parser.add_argument("--alignment", help="arcface or poses")
+    parser.add_argument(
+        "--faces", choices=("stage", "truth"), default="stage", help="found as at run time, or known (a toy world's)"
+    )
     parser.add_argument("--whole-width", action="store_true", help="no crop to a square (for random crops in training)")
     parser.add_argument(
         "--cumulative",
@@ -190,7 +195,7 @@ def _prepare(arguments: argparse.Namespace, read: Read) -> int:
         raise DatasetError(str(error)) from None
     records = _records(arguments, read)
     videos = OwnVideos() if arguments.cumulative is None else _cumulative_videos(arguments.cumulative)
-    make = partial(_stage_faces, 1 if arguments.workers > 1 else 0)
+    make = _faces(arguments)
     producer = _producer(form, make, videos)
     store = FeatureStore(store_folder(_features(arguments), "clips", producer), producer)
     began = time.monotonic()
@@ -217,6 +222,14 @@ def _features(arguments: argparse.Namespace) -> Path:
     return root.expanduser() / str(arguments.name)
 
 
+def _faces(arguments: argparse.Namespace) -> MakeFinder:
+    if arguments.faces == "stage":
+        return partial(_stage_faces, 1 if arguments.workers > 1 else 0)
+    from training.prepare.truth import truth_faces
+
+    return truth_faces(arguments.path.expanduser())
+
+
 def _stage_faces(threads: int) -> FaceFinder:
     from emo_perception.config import FaceConfig
     from training.prepare.faces import StageFaces
@@ -224,7 +237,7 @@ def _stage_faces(threads: int) -> FaceFinder:
     return StageFaces(FaceConfig(threads=threads))
 
 
-def _producer(form: ClipForm, make: Callable[[], FaceFinder], videos: Videos) -> dict[str, str]:
+def _producer(form: ClipForm, make: MakeFinder, videos: Videos) -> dict[str, str]:
     """Loads the face stage once: missing weights are told before anything else is done."""
     finder = make()
     try:

@@ -117,10 +117,10 @@ _work: Work[Any, Any] | None = None
 
 
 def _begin(make: Callable[[], Work[Any, Any]], parent: int) -> None:
-    """First thing in a new process: it ends with its parent, and Ctrl-C is the parent's to handle."""
+    """First thing in a new process: it ends with its parent, and at Ctrl-C at once and without a word."""
     global _make  # noqa: PLW0603 - the process has one kind of work
     _make = make
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
