@@ -52,6 +52,8 @@ def evaluate_run(
         training.trainer.recipe.RecipeError: a change that does not work, data that is not there.
 
     """
+    import torch
+
     from emo_models.checkpoints import CheckpointError, read_card
     from emo_models.weights import WeightsError
     from training.tables.runs import load_task
@@ -66,7 +68,8 @@ def evaluate_run(
     try:
         task = load_task(recipe, weights)
         before = _stamps(folder)
-        metrics = {name: float(value) for name, value in task.evaluate(split).items()}
+        with torch.no_grad():
+            metrics = {name: float(value) for name, value in task.evaluate(split).items()}
     except (CheckpointError, WeightsError) as error:
         raise MetricError(f"{folder}: {error}") from None
     found = EvaluatedRun(folder, f"{weights.name} sha256 {read_card(weights).sha256[:16]}", metrics)

@@ -33,7 +33,10 @@ def train_and_evaluate(job: Job) -> dict[str, float]:
 
 def evaluate_weights(recipe: Recipe, weights: Path, split: str) -> dict[str, float]:
     """What trained weights are worth on the data of ``recipe``."""
-    return load_task(recipe, weights).evaluate(split)
+    import torch
+
+    with torch.no_grad():
+        return load_task(recipe, weights).evaluate(split)
 
 
 def load_task(recipe: Recipe, weights: Path) -> Task:
