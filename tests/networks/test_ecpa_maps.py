@@ -81,6 +81,8 @@ def test_maps_without_face_or_prompts(parts, tmp_path):
     assert maps.columns == ("frames 1-2", "frames 3-4")
     assert maps.similarity.size == 0
     assert list(maps.spatial) == ["video features"]
+    names = [b.name for b in report.blocks([report.Set("plain", maps=[maps])], title="t") if isinstance(b, Picture)]
+    assert names == ["attention-plain-0", "prompts-plain-0"]  # there is nothing aligned
     features.valid[:] = False
     assert ecpa_maps(parts[0], clip, features, tokenizer, text=TEXT).aus == ()
 

@@ -100,20 +100,25 @@ def prompts(maps: Maps) -> bytes:
 
 
 def alignment(maps: Maps) -> bytes:
-    """Fig. 12: emotions of the whole clip, and the similarity of each action unit's prompt with each word."""
-    figure, panels = _panels(
-        2, 2, (0.22 * max(len(maps.content), 8) + 2.2, 0.3 * max(len(maps.aus), len(maps.emotion)) + 1.6)
-    )
-    names = list(maps.emotion)
-    panels[0].barh(names[::-1], [maps.emotion[name] for name in names][::-1])
-    panels[0].set_title("emotion of the clip", fontsize=9)
-    panels[0].set_xlim(0, 1)
-    panels[0].tick_params(labelsize=8)
-    if maps.similarity.size:
-        _heat(
-            panels[1], maps.similarity, [f"AU{au}" for au in maps.aus], maps.content, colours="coolwarm", limits=(-1, 1)
-        )
-    panels[1].set_title("action units and words", fontsize=9)
+    """Fig. 12: emotions of the whole clip, and the similarity of each action unit's prompt with each word.
+
+    Only what the network has; there must be one of the two.
+    """
+    parts = [part for part, there in (("emotion", maps.emotion), ("units", maps.similarity.size)) if there]
+    height = 0.3 * max(len(maps.aus), len(maps.emotion)) + 1.6
+    figure, panels = _panels(len(parts), 2, (0.22 * max(len(maps.content), 8) + 2.2, height))
+    for part, panel in zip(parts, panels, strict=True):
+        if part == "emotion":
+            names = list(maps.emotion)
+            panel.barh(names[::-1], [maps.emotion[name] for name in names][::-1])
+            panel.set_title("emotion of the clip", fontsize=9)
+            panel.set_xlim(0, 1)
+            panel.tick_params(labelsize=8)
+        else:
+            most = float(np.abs(maps.similarity).max())
+            rows = [f"AU{au}" for au in maps.aus]
+            _heat(panel, maps.similarity, rows, maps.content, colours="coolwarm", limits=(-most, most))
+            panel.set_title("cosine of action units and words", fontsize=9)
     return _png(figure)
 
 

@@ -232,9 +232,10 @@ def _maps(sets: Sequence[Set]) -> list[Block]:
                 Picture(f"attention-{slug}", plots.attention(maps), "Attention of each word to frames and prompts (Fig. 10)"),
                 Picture(f"prompts-{slug}", plots.prompts(maps),
                         "Length of the video features, and their cosine with each visual prompt (Fig. 11)"),
-                Picture(f"alignment-{slug}", plots.alignment(maps),
-                        "Emotion of the clip and cosine of action units and words (Fig. 12)"),
             ]  # fmt: skip
+            if maps.emotion or maps.similarity.size:
+                caption = "Emotion of the clip, and cosine of action units and words (Fig. 12)"
+                page.append(Picture(f"alignment-{slug}", plots.alignment(maps), caption))
     return page
 
 
