@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
@@ -189,8 +190,10 @@ def _meteor(truths: Mapping[str, list[str]], found: Mapping[str, list[str]]) -> 
             f"METEOR's program ended before its answer ({error}); is 2 GB of memory free for Java?"
         ) from None
     finally:
-        for stream in (scorer.meteor_p.stdout, scorer.meteor_p.stderr):
-            stream.close()
+        # Its own end leaves a process and two pipes behind, and fails when the program has died.
+        scorer.meteor_p.kill()
+        with suppress(OSError):
+            scorer.meteor_p.communicate()
     return value, clips
 
 
