@@ -69,7 +69,7 @@ class FeatureStore:
         self._waiting_bytes = 0
         self._waiting_since = 0.0
         self._shards: set[Path] = set()
-        self._open: dict[Path, Any] = {}
+        self._open: dict[Path, tuple[Any, dict[str, int]]] = {}
         self.refresh()
 
     def __enter__(self) -> FeatureStore:
@@ -198,15 +198,16 @@ class FeatureStore:
                 self._places[clip_id], self._names[clip_id] = shard, tuple(names)
         self._shards.add(shard)
 
-    def _handle(self, shard: Path) -> Any:
+    def _handle(self, shard: Path) -> tuple[Any, dict[str, int]]:
+        """The open file and its checksums."""
         if shard not in self._open:
-            self._open[shard] = safe_open(shard, "np")
+            file: Any = safe_open(shard, "np")
+            self._open[shard] = file, json.loads(file.metadata()["crc32"])
         return self._open[shard]
 
     def _read(self, shard: Path, clip_id: str) -> Arrays:
         try:
-            file = self._handle(shard)
-            sums = json.loads(file.metadata()["crc32"])
+            file, sums = self._handle(shard)
             arrays = {name: file.get_tensor(f"{clip_id}/{name}") for name in self._names[clip_id]}
         except (SafetensorError, OSError) as error:
             raise CorruptShard(_damaged(shard, str(error))) from None
