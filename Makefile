@@ -44,7 +44,7 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch gstreamer test test-slow lint demo bench docs clean
+.PHONY: help setup torch train gstreamer test test-slow lint demo bench docs clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,13 @@ $(VENV)/.torch: $(VENV)/.installed
 	@echo "installing $(TORCH) and transformers into $(VENV)"
 	@$(PIP) $(TORCH_ARGS) '$(TORCH)'
 	@$(PIP) --editable '.[torch]'
+	@touch $@
+
+train: $(VENV)/.train ## add what training needs, PyTorch included (TORCH_ARGS= goes to pip)
+
+$(VENV)/.train: $(VENV)/.torch
+	@echo "installing accelerate, TensorBoard and the scorers into $(VENV)"
+	@$(PIP) --editable '.[train]'
 	@touch $@
 
 # PyPI has no bindings of GStreamer for Linux. Those of the distribution fit a venv of the same Python version, and

@@ -30,6 +30,14 @@ TORCH = [  # the papers' networks; the start profile never imports them
     "safetensors>=0.5",  # weights that run no code when read
     "scipy>=1.11",  # the Hungarian method
 ]
+TRAIN = [  # data sets, training and evaluation, on top of torch
+    "openpyxl>=3.1",  # MAFW's labels are spreadsheets
+    "accelerate>=1.2",  # several devices and machines, mixed precision, DeepSpeed and FSDP
+    "tensorboard>=2.15",  # curves
+    "tqdm>=4.60",  # progress bars
+    "pycocoevalcap==1.2",  # the reference's BLEU, ROUGE-L, CIDEr and METEOR
+    "matplotlib>=3.8",  # plots of emo eval
+]
 DOCS = ["mkdocs-material==9.*"]  # make docs only; plain mkdocs draws no mermaid, in which the flow of data is written
 
 
@@ -46,7 +54,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["emo_perception*", "emo_models*", "training*"]),
-    package_data={"": ["*.yaml", "data/*.yaml", "py.typed"]},
+    package_data={"": ["*.yaml", "data/*.yaml", "plans/*.yaml", "recipes/*.yaml", "py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -54,7 +62,7 @@ setup(
         share("config", "*"),
     ],
     install_requires=["numpy>=1.21", "PyYAML>=5.4"],
-    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "docs": DOCS},
+    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "train": TRAIN, "docs": DOCS},
     entry_points={
         # "<process>_node", for a plain "source" on the path would stand in for the shell's own word.
         "console_scripts": [
@@ -68,14 +76,20 @@ setup(
         ],
         # Subcommands of emo; another package adds its own by naming this group.
         "emo_perception.commands": [
+            "ablate = training.tables.command:main",
             "bag = emo_perception.tools.bag:main",
             "cause = training.causes:main",
+            "data = training.datasets.command:main",
             "demo = emo_perception.tools.demo:main",
             "doctor = emo_perception.tools.doctor.command:main",
+            "eval = training.evaluation.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
+            "train = training.trainer.command:main",
             "weights = emo_perception.tools.weights:main",
         ],
+        # Actions of emo bag that are not its own.
+        "emo_perception.bag_commands": ["export = training.recordings.command:main"],
         # The same checks for `ros2 doctor`.
         "ros2doctor.checks": ["EmoCheck = emo_perception.tools.doctor.ros2:EmoCheck"],
         "ros2doctor.report": ["EmoReport = emo_perception.tools.doctor.ros2:EmoReport"],

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 import emo_models
+from emo_models.networks.clip_vision import ClipVisionConfig
 from emo_models.networks.ecpa.decode import greedy
 from emo_models.networks.ecpa.vep import FaceFeatures
 
@@ -126,6 +127,29 @@ def fame_cases(preset: str) -> Iterator[Case]:
     yield Case("fame", preset, "one clip: Q_v = g(R)", tokens)
 
 
+def clip_case(preset: str) -> Case:
+    """A picture and its sentence, through both towers."""
+
+    def start(batch: int) -> Work:
+        model: Any = emo_models.create("clip", preset).eval()
+        side = ClipVisionConfig.from_preset(model.config.vision).image
+        images, ids = torch.randn(batch, 3, side, side), torch.randint(model.config.words, (batch, 20))
+        return lambda: model(images, ids, torch.ones_like(ids)).scores
+
+    return Case("clip", preset, "picture and 20 words", start)
+
+
+def language_case(preset: str) -> Case:
+    """One block alone: the published sizes do not fit a robot."""
+
+    def start(batch: int) -> Work:
+        model: Any = emo_models.create("language", preset, layers=1, words=512).eval()
+        ids = torch.randint(512, (batch, 200))
+        return lambda: model(ids, torch.ones_like(ids))
+
+    return Case("language", preset, "one block, 200 words", start)
+
+
 def cases(preset: str) -> list[Case]:
     """All lines for the papers' sizes (``paper``), the robot's (``fast``) or the tests' (``toy``)."""
     side, frames = (64, 4) if preset == "toy" else (224, 8)
@@ -134,10 +158,13 @@ def cases(preset: str) -> list[Case]:
         forward_case("er_resnet", preset, f"face, {side} px", (3, side, side)),
         forward_case("anfl", preset, f"face, {side} px", (3, side, side)),
         forward_case("ddamfn", preset, "face, 112 px", (3, 112, 112)),
+        forward_case("scrfd", preset, "image, 640 x 384 px", (3, 384, 640)),
         fusion_case(preset, step=False),
         fusion_case(preset, step=True),
         ecpa_case(preset),
         *fame_cases(preset),
+        clip_case(preset),
+        language_case(preset),
     ]
 
 

@@ -218,6 +218,19 @@ def path(which: str | Card) -> Path:
     return file
 
 
+def toy_file(name: str) -> Path:
+    """Where the weights of a network that was trained on the toy world lie, or will: ``anfl``, ``ecpa``, ..."""
+    return cache_dir() / "toy" / f"{name}.safetensors"
+
+
+def toy_path(name: str) -> Path:
+    """:func:`toy_file`, which must be there. Raises :class:`MissingWeights`, whose message says what to type."""
+    file = toy_file(name)
+    if not file.is_file():
+        raise MissingWeights(f"the toy weights {name!r} are missing: expected {file}; type: make toy")
+    return file
+
+
 def verify(names: Sequence[str]) -> dict[str, WeightsError | None]:
     """Check files in the cache: name -> ``None`` where it is present and right, else what :func:`path` raised."""
     report: dict[str, WeightsError | None] = {}

@@ -193,6 +193,12 @@ def test_commands_of_a_checkout_are_those_of_an_installation():
     assert {name: target for group, name, target in entry_points() if group == GROUP} == BUILT_IN
 
 
+def test_actions_of_emo_bag_in_a_checkout_are_those_of_an_installation():
+    from emo_perception.tools.bag import BUILT_IN, GROUP
+
+    assert {name: target for group, name, target in entry_points() if group == GROUP} == BUILT_IN
+
+
 def test_every_process_of_the_graph_is_installed():
     from emo_perception.graph import GraphOptions, processes
 

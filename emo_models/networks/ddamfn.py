@@ -197,8 +197,11 @@ class DDAMFN(Network):
         if faces_N3HW.shape[-2:] != (112, 112):
             raise ValueError(f"expected faces [N, 3, 112, 112], got {list(faces_N3HW.shape)}; align them to 112 pixels")
         map_NC77 = self.features(faces_N3HW)
-        attended = map_NC77 * self.attention(map_NC77).amax(1)
-        features_NC = self.Linear(attended).flatten(1)
+        return self.classify(map_NC77, self.attention(map_NC77))
+
+    def classify(self, map_NC77: Tensor, attention_NHC77: Tensor) -> ExpressionOutput:
+        """The result from the map and the heads' attention, apart for training, whose loss needs both."""
+        features_NC = self.Linear(map_NC77 * attention_NHC77.amax(1)).flatten(1)
         return ExpressionOutput(self.fc(features_NC), features_NC)
 
 

@@ -1,4 +1,7 @@
-"""``emo bag``: record, replay, inspect and process rosbag2 files, without a ROS installation."""
+"""``emo bag``: record, replay, inspect and process rosbag2 files, without a ROS installation.
+
+Other packages add actions as entry points of the group ``emo_perception.bag_commands``: functions ``main(argv) -> int``.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from emo_models.engines import EngineError
 from emo_models.weights import WeightsError
@@ -18,18 +22,26 @@ from emo_perception.config import EXIT_CONFIG, ConfigError, SourceConfig, Speech
 from emo_perception.files import profile_file
 from emo_perception.preflight import require_ros
 from emo_perception.sources import SourceError
+from emo_perception.tools import cli
 from emo_perception.tools.supervisor import child_environment
 from emo_perception.types import NS_PER_S
 
 EXIT_CODES = """\
 exit code: 0 all well, 1 a bag is damaged: what could be read was used, 2 wrong usage, 78 nothing could be done"""
+GROUP: Final = "emo_perception.bag_commands"
+#: Actions of other packages, for a checkout that is not installed; setup.py registers the same ones.
+BUILT_IN: Final = {"export": "training.recordings.command:main"}
 EXIT_DAMAGED = 1
 CLOCK_HZ = 100.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``emo bag``; returns the exit code. Recording and replaying become the process of their node."""
-    arguments = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    others = cli.commands(GROUP, BUILT_IN)
+    if given and given[0] in others:
+        return cli.run_command(others[given[0]], given[1:])
+    arguments = _parser(others).parse_args(given)
     try:
         code: int = arguments.run(arguments)
     except (BagError, ConfigError, EngineError, SourceError, WeightsError) as error:
@@ -41,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(others: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="emo bag",
         description="Bags without a ROS installation: record, replay, inspect, process.",
@@ -55,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("bag", type=Path, metavar="BAG", help="folder, or one .mcap or .db3 file")
     info.add_argument("--json", action="store_true", help="for programs")
     info.set_defaults(run=_info)
+    for name, entry in others.items():
+        actions.add_parser(name, help=cli.summary(entry), add_help=False)
     return parser
 
 

@@ -10,8 +10,9 @@ import ast
 import difflib
 import importlib.metadata
 import importlib.util
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Final
@@ -23,12 +24,16 @@ DISTRIBUTION: Final = "emo_perception"
 
 #: The subcommands of this package, for a checkout that is not installed; setup.py registers the same ones.
 BUILT_IN: Final = {
+    "ablate": "training.tables.command:main",
     "bag": "emo_perception.tools.bag:main",
     "cause": "training.causes:main",
+    "data": "training.datasets.command:main",
     "demo": "emo_perception.tools.demo:main",
     "doctor": "emo_perception.tools.doctor.command:main",
+    "eval": "training.evaluation.command:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
+    "train": "training.trainer.command:main",
     "weights": "emo_perception.tools.weights:main",
 }
 
@@ -39,10 +44,10 @@ REMEDY: Final = "in the checkout, type: make setup"
 USAGE: Final = "usage: emo [--help] [--version] COMMAND ..."
 
 
-def commands() -> dict[str, EntryPoint]:
+def commands(group: str = GROUP, built_in: Mapping[str, str] = BUILT_IN) -> dict[str, EntryPoint]:
     """Name -> where the subcommand is, sorted by name; what is installed wins over what is built in."""
-    found = {name: EntryPoint(name, target, GROUP) for name, target in BUILT_IN.items()}
-    found.update({entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)})
+    found = {name: EntryPoint(name, target, group) for name, target in built_in.items()}
+    found.update({entry.name: entry for entry in importlib.metadata.entry_points(group=group)})
     return dict(sorted(found.items()))
 
 
@@ -55,7 +60,7 @@ def summary(command: EntryPoint) -> str:
     if spec is None or spec.origin is None:
         return f"(cannot be loaded: no module {command.module})"
     text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0].replace("``", "").removeprefix(f"emo {command.name}: ")
+    return re.sub(rf"^emo (\w+ )?{re.escape(command.name)}: ", "", text.partition("\n")[0].replace("``", ""))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,10 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in known:
         return _fail(2, f"no command {name!r}{_guess(name, known)}; there are: {', '.join(known)}\n{USAGE}")
-    return _run(known[name], rest)
+    return run_command(known[name], rest)
 
 
-def _run(command: EntryPoint, arguments: list[str]) -> int:
+def run_command(command: EntryPoint, arguments: list[str]) -> int:
+    """Load a subcommand and run it; returns its exit code, 3 where it cannot be loaded and 130 after Ctrl-C."""
     try:
         function = command.load()
     except ImportError as error:

@@ -10,7 +10,7 @@ import pytest
 import emo_models
 from emo_models.registry import NETWORKS, UnknownNetworkError
 
-NAMES = ("anfl", "bert_fusion", "ddamfn", "ecpa", "er_resnet", "fame", "video_swin")
+NAMES = ("anfl", "bert_fusion", "clip", "ddamfn", "ecpa", "er_resnet", "fame", "language", "scrfd", "video_swin")
 
 
 def test_names():
@@ -32,7 +32,7 @@ def test_missing_torch_names_the_command(monkeypatch):
 
 
 def test_unknown_network_lists_the_choices():
-    with pytest.raises(UnknownNetworkError, match="unknown network 'swin'; choose one of: anfl, bert_fusion, ddamfn"):
+    with pytest.raises(UnknownNetworkError, match="unknown network 'swin'; choose one of: anfl, bert_fusion, clip, ddamfn"):
         emo_models.create("swin")
 
 
@@ -54,7 +54,7 @@ def test_config_goes_through_plain_values():
     pytest.importorskip("torch", reason="the networks need torch")
     import json
 
-    for name in ("video_swin", "er_resnet", "anfl", "ddamfn"):
+    for name in ("video_swin", "er_resnet", "anfl", "ddamfn", "scrfd", "clip", "language"):
         network = emo_models.create(name, "toy")
         plain = json.loads(json.dumps(network.config.to_dict()))
         assert type(network.config).from_dict(plain) == network.config

@@ -31,8 +31,9 @@ class EcpaConfig(NetworkConfig):
     """Everything that :class:`~emo_models.networks.ecpa.model.ECPA` can be told.
 
     Visual encoder (F_V): ``visual`` and its ``visual_preset``, empty for Video Swin Base or CLIP ViT-L/14; ``frames``
-    T; ``image_size`` px; ``visual_width``: width between ``fc`` and the image embedding. ``freeze_visual``,
-    ``freeze_text``: the lower half of Table VII.
+    T; ``image_size`` px; ``visual_width``: width between ``fc`` and the image embedding. ``visual_tokens``: false writes
+    captions from the prompts alone (Table V without its baseline). ``freeze_visual``, ``freeze_text``: the lower half of
+    Table VII.
 
     Text encoder (F_T): ``text`` and, except for BERT, whose embedding layer the fusion holds, its ``text_preset``;
     ``text_length`` L. ``vocab_size`` 0 and empty ``special_ids`` mean those of the published tokenizer.
@@ -69,6 +70,7 @@ class EcpaConfig(NetworkConfig):
     frames: int = 8
     image_size: int = 224
     visual_width: int = 512
+    visual_tokens: bool = True
     freeze_visual: bool = False
 
     text: str = "bert"
@@ -128,6 +130,10 @@ class EcpaConfig(NetworkConfig):
             raise ValueError(
                 "EcpaConfig.class_prompt needs er_prompt: the class is recognised from P_ER; set er_prompt"
             )
+        if not (self.visual_tokens or self.er_prompt or self.au_prompt):
+            raise ValueError("EcpaConfig.visual_tokens is false and there are no prompts: nothing to write from")
+        if not self.visual_tokens and self.learned_sparse:
+            raise ValueError("EcpaConfig.learned_sparse is a mask among visual tokens; set visual_tokens")
         if self.fusion == "encoder_decoder" and (self.er_prompt or self.au_prompt or self.text != "bert"):
             raise ValueError(
                 "EcpaConfig.fusion 'encoder_decoder' is the baseline without prompts and with its own words"

@@ -93,15 +93,23 @@ class AuWordLoss:
         d_parts, g_parts = [], []
         for s, g, au_valid, word_valid in zip(s_BKN, g_BKN, au_valid_BK, word_valid_BN, strict=True):
             s_kn, g_kn = s[au_valid][:, word_valid], g[au_valid][:, word_valid]
-            bonus = 0.0 if self.labels == "self" else LEXICON_BONUS * g_kn
-            rows, columns = match(s_kn + bonus)
+            rows, columns = self.assign(s_kn, g_kn)
             d_parts.append(s_kn[rows, columns])
             g_parts.append(g_kn[rows, columns])
         d, hit = torch.cat(d_parts), torch.cat(g_parts)
+        positive = self.positive(d, hit)
+        loss = pair_loss(d, positive, self.margin).sum() / max(len(d), 1)
+        return AuWordAlignment(loss, len(d), int(positive.sum()))
+
+    def assign(self, s_KN: Tensor, g_KN: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 10 for one clip: matched rows and columns, lexicon hits first unless the labels do without."""
+        return match(s_KN if self.labels == "self" else s_KN + LEXICON_BONUS * g_KN)
+
+    def positive(self, d: Tensor, hit: Tensor) -> Tensor:
+        """Y of Eq. 11, bool, of pairs with similarity ``d`` and lexicon hit ``hit``."""
         positive = torch.zeros_like(hit)
         if "lexicon" in self.labels:
             positive |= hit
         if "self" in self.labels:
             positive |= d.detach() > self.threshold
-        loss = pair_loss(d, positive, self.margin).sum() / max(len(d), 1)
-        return AuWordAlignment(loss, len(d), int(positive.sum()))
+        return positive

@@ -56,6 +56,7 @@ class EcpaOutput:
     """One training step: ``losses`` L_x by name (``er``, ``au``, ``mlm``), ``sparsity`` of the learned mask or None.
 
     ``pairs`` and ``positive``: AU-word pairs of Eq. 10 and 11; ``scores``: ``[n, V]`` of the ``words [n]`` to predict.
+    ``sentence``: h_t ``[B, hidden]``, None without the class branch.
     """
 
     losses: dict[str, Tensor]
@@ -65,6 +66,7 @@ class EcpaOutput:
     scores: Tensor
     words: Tensor
     context: Context
+    sentence: Tensor | None = None
 
 
 class ECPA(Network):
@@ -153,7 +155,7 @@ class ECPA(Network):
             hits = self._lexicon_hits(context.au, captions.word_aus)
             aligned = self.au_word_loss(context.au.tokens, context.au.valid, t, there, hits)
             losses["au"], pairs, positive = aligned.loss, aligned.pairs, aligned.positive
-        return EcpaOutput(losses, self.trans_encoder.sparsity(), pairs, positive, scores, words, context)
+        return EcpaOutput(losses, self.trans_encoder.sparsity(), pairs, positive, scores, words, context, sentence)
 
     def total_loss(self) -> TotalLoss:
         """Eq. 15 over the losses that this network has; one object for a whole training."""
@@ -224,8 +226,13 @@ class ECPA(Network):
         return FaceFeatures(scatter(er), scatter(au.nodes), scatter(au.scores[:, : len(OPENGRAPHAU_MAIN)]), valid)
 
     def context(self, clip: Tensor, features: FaceFeatures | None, sentence: Tensor | None = None) -> Context:
-        """Visual and prompt tokens of each clip. ``sentence``: h_t ``[B, hidden]``, in training only."""
-        visual = self.trans_encoder.embed_visual(self.visual(clip))
+        """Visual and prompt tokens of each clip. ``sentence``: h_t ``[B, hidden]``, in training only.
+
+        ``clip``: pixels ``[B, 3, T, h, w]``, or features of the frozen encoder (``visual.features``).
+        """
+        tokens = []
+        if self.config.visual_tokens:
+            tokens.append(self.trans_encoder.embed_visual(self.visual(clip)))
         er = cls = au = None
         if self.er_prompting is not None:
             er = self.er_prompting(_need(features).er, _need(features).valid)
@@ -233,19 +240,19 @@ class ECPA(Network):
             cls = self.class_branch(er.tokens, sentence)
         if self.au_prompting is not None:
             au = self.au_prompting(_need(features).au_nodes, _need(features).au_scores, _need(features).valid)
-        tokens, valid = [], [torch.zeros(len(clip), 0, dtype=torch.bool, device=clip.device)]
+        prompts, valid = [], [torch.zeros(len(clip), 0, dtype=torch.bool, device=clip.device)]
         if er is not None:
-            tokens.append(er.tokens)
+            prompts.append(er.tokens)
             valid.append(er.valid)
         if cls is not None and er is not None:
-            tokens.append(cls.q)
+            prompts.append(cls.q)
             valid.append(er.valid)
         if au is not None:
-            tokens.append(au.tokens)
+            prompts.append(au.tokens)
             valid.append(au.valid)
         if self.kind is not None:
-            tokens = [part + kind for part, kind in zip(tokens, self.kind, strict=True)]
-        return Context(torch.cat((visual, *tokens), 1), torch.cat(valid, 1), er, cls, au)
+            tokens += [prompt + kind for prompt, kind in zip(prompts, self.kind, strict=True)]
+        return Context(torch.cat(tokens, 1), torch.cat(valid, 1), er, cls, au)
 
     def embed_text(self, ids_BL: Tensor, original_BL: Tensor | None = None) -> Tensor:
         """F_T ``[B, L, hidden]``. ``original``: the ids before masking, which a text tower reads (see :mod:`.text`)."""

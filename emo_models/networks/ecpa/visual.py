@@ -45,16 +45,23 @@ class VisualEncoder(nn.Module):
             self.encoder.freeze()
         self.fc = nn.Linear(width, config.visual_width)
 
-    def forward(self, clip_B3THW: Tensor) -> Tensor:
+    def forward(self, clip: Tensor) -> Tensor:
+        """``clip``: pixels ``[B, 3, T, h, w]``, or what :meth:`features` made of them, ``[B, M, D]``."""
+        if clip.ndim == 3 and tuple(clip.shape[1:]) != (self.tokens, self.fc.in_features):
+            raise ValueError(
+                f"expected features [B, {self.tokens}, {self.fc.in_features}] of this encoder, got {list(clip.shape)}"
+            )
+        projected: Tensor = self.fc(clip if clip.ndim == 3 else self.features(clip))
+        return projected
+
+    def features(self, clip_B3THW: Tensor) -> Tensor:
+        """Tokens of the encoder ``[B, M, D]``; those of a frozen encoder can be computed once and stored."""
         expected = (3, self.frames, self.image_size, self.image_size)
         if clip_B3THW.ndim != 5 or tuple(clip_B3THW.shape[1:]) != expected:
             raise ValueError(f"expected a clip [B, {', '.join(map(str, expected))}], got {list(clip_B3THW.shape)}")
         if isinstance(self.encoder, VideoSwin):
-            features = self.encoder.tokens(clip_B3THW)
-        else:
-            features = self._clip_tokens(self.encoder, clip_B3THW)
-        projected: Tensor = self.fc(features)
-        return projected
+            return self.encoder.tokens(clip_B3THW)
+        return self._clip_tokens(self.encoder, clip_B3THW)
 
     def _clip_tokens(self, encoder: ClipVision, clip_B3THW: Tensor) -> Tensor:
         frames = clip_B3THW.transpose(1, 2)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from emo_models.networks.base import Network
 from emo_models.networks.clip_vision import ClipVision, ClipVisionConfig
@@ -18,6 +18,7 @@ from emo_models.networks.fame.config import FameConfig
 from emo_models.networks.fame.generate import Explanation, PrefixCache
 from emo_models.networks.fame.pooling import projector, spatio_temporal_pool
 from emo_models.networks.fame.prompt import VIDEO_TOKENS, EncodedPrompt, PromptTokenizer, emotion_tokens
+from emo_models.networks.language import llama
 
 #: A first loss above this share of ln V means that the language model's weights were not loaded.
 UNTRAINED_SHARE: Final = 0.9
@@ -176,11 +177,8 @@ class FAME(Network):
         return cast("nn.Embedding", cast("Any", self.llm).get_input_embeddings())
 
 
-def _llama(config: FameConfig) -> PreTrainedModel:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=config.words, hidden_size=config.width, intermediate_size=config.feed_forward,
-            num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.kv_heads,
-            max_position_embeddings=config.positions,
-        )
+def _llama(c: FameConfig) -> PreTrainedModel:
+    return llama(
+        width=c.width, layers=c.layers, heads=c.heads, kv_heads=c.kv_heads, feed_forward=c.feed_forward,
+        words=c.words, positions=c.positions,
     )  # fmt: skip

@@ -13,9 +13,9 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from emo_perception.config import ConfigError
 from emo_perception.stages.cause.grounding import foreign_words, objection
@@ -49,30 +49,31 @@ class ChatServer:
     key: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, url: str, model: str) -> ChatServer | None:
-        """The server of the parameters, None without a URL. Raises :class:`ConfigError` for one that cannot be."""
+    def of(
+        cls, url: str, model: str, names: tuple[str, str] = ("cause.chat_url", "cause.chat_model")
+    ) -> ChatServer | None:
+        """The server of the parameters, None without a URL. Raises :class:`ConfigError` for one that cannot be, with the
+        ``names`` of the parameters."""
         if not url:
             return None
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"cause.chat_url: expected a base URL as http://localhost:8080/v1, got {url!r}")
+            raise ConfigError(f"{names[0]}: expected a base URL as http://localhost:8080/v1, got {url!r}")
         if parts.username or parts.password:
-            raise ConfigError(f"cause.chat_url: expected no key in the URL; set the environment variable {KEY}")
+            raise ConfigError(f"{names[0]}: expected no key in the URL; set the environment variable {KEY}")
         if not model:
-            raise ConfigError(
-                "cause.chat_model: expected the model to ask the server of cause.chat_url for, got nothing"
-            )
+            raise ConfigError(f"{names[1]}: expected the model to ask the server of {names[0]} for, got nothing")
         return cls(url.rstrip("/"), model, os.environ.get(KEY, ""))
 
     def stream(
-        self, messages: list[dict[str, str]], limit_s: float, stopped: Callable[[], bool] = lambda: False
+        self, messages: Sequence[Mapping[str, Any]], limit_s: float, stopped: Callable[[], bool] = lambda: False
     ) -> Iterator[str]:
         """The pieces of the answer as they come. Raises :class:`ChatError`, also when the time is up, ``stopped()`` is true
         or the answer has no end."""
         parts = urllib.parse.urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=limit_s)
-        body = {"model": self.model, "messages": messages, "stream": True, "temperature": 0, "max_tokens": 200}
+        body = {"model": self.model, "messages": list(messages), "stream": True, "temperature": 0, "max_tokens": 200}
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -131,6 +132,8 @@ def _pieces(answer: http.client.HTTPResponse) -> Iterator[str]:
     while left > 0:
         line = answer.readline(left)
         left -= len(line)
+        if not left:
+            break  # the line is cut short
         if not line:
             raise ChatError("the answer broke off")
         if not line.startswith(b"data:"):

@@ -1,0 +1,1 @@
+"""Losses of the tasks that are not part of a network."""

@@ -1,0 +1,1 @@
+"""From records to arrays: clips, faces and features, prepared once and kept."""

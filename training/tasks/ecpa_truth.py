@@ -1,0 +1,39 @@
+"""Which words of a caption name an action unit: exactly, where a toy world knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.datasets import Dataset
+from training.tasks.toy_truth import truth_of
+from training.toyworld.truth import FILE
+
+
+@dataclass(frozen=True)
+class CaptionPhrase:
+    """``text[start:end]`` names the units ``aus``; ``held_out``: in a wording that no training caption has."""
+
+    start: int
+    end: int
+    aus: tuple[int, ...]
+    held_out: bool
+
+
+class CaptionTruths:
+    """Phrases of the captions of a toy world."""
+
+    def __init__(self, root: Path) -> None:
+        self._clips = truth_of(root)
+
+    def phrases(self, clip_id: str, text: str) -> list[CaptionPhrase]:
+        """Phrases of one of a clip's captions. Raises ``KeyError`` for a text that is none of them."""
+        for caption in self._clips[clip_id].captions:
+            if caption.text == text:
+                return [CaptionPhrase(p.start, p.end, p.aus, p.held_out) for p in caption.phrases]
+        raise KeyError(f"clip {clip_id}: the toy world knows no caption {text!r}; was its text changed? Make it again")
+
+
+def caption_truths(data: Dataset) -> CaptionTruths | None:
+    """The truths of a toy world, None for any other data."""
+    return CaptionTruths(data.root) if (data.root / FILE).is_file() else None

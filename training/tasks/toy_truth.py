@@ -1,0 +1,85 @@
+"""What networks for faces learn from a toy world: where faces are, and how strong their action units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_models.labels import AUOutput, opengraphau_outputs
+from emo_models.preprocess import uniform_frames
+from training.datasets import DatasetError, Record
+from training.losses.action_units import UNKNOWN
+from training.prepare.faces import FaceTrack, KnownFaces, MakeFinder, content_hash
+from training.prepare.video import Video
+from training.tasks.scenes import Scene
+from training.toyworld.truth import FILE, ClipTruth, FaceTruth, load_truth
+
+#: A unit is active from this strength on, and inactive up to the lower one; between them nobody could tell.
+ACTIVE: Final = 0.35
+INACTIVE: Final = 0.15
+
+
+@lru_cache(maxsize=4)
+def truth_of(root: Path) -> dict[str, ClipTruth]:
+    """Clip id -> truth, read once. Raises :class:`DatasetError` for what is no toy world."""
+    return load_truth(root)
+
+
+def finder(root: Path) -> MakeFinder:
+    """Faces by their exact points, the one that a clip is about first."""
+    if not (root / FILE).is_file():
+        raise DatasetError(f"exact faces are for a toy world, there is no {FILE} in {root}; choose stage")
+    return partial(known_faces, root)
+
+
+def known_faces(root: Path) -> KnownFaces:
+    """The faces of every clip where they are visible."""
+    tracks = {clip_id: _tracks(clip) for clip_id, clip in truth_of(root).items()}
+    return KnownFaces(tracks, content_hash((root / FILE).read_bytes()))
+
+
+def _tracks(clip: ClipTruth) -> list[FaceTrack]:
+    # The larger area is taken for the subject; here it is known who that is.
+    return [
+        FaceTrack({n: face.points[n] for n in np.flatnonzero(face.visible).tolist()}, area=float(-place))
+        for place, face in enumerate(clip.faces)
+    ]
+
+
+def unit_labels(root: Path, outputs: Sequence[AUOutput]) -> Callable[[str, int], NDArray[np.int8]]:
+    """``labels(clip id, number of the image)``: 1, 0 or unknown for each output, of the clip's first face."""
+    order = {(output.number, output.side): place for place, output in enumerate(opengraphau_outputs(upstream=False))}
+    columns = [order[output.number, output.side] for output in outputs]
+    scores = {clip_id: clip.faces[0].scores[:, columns] for clip_id, clip in truth_of(root).items()}
+
+    def labels(clip_id: str, number: int) -> NDArray[np.int8]:
+        score = scores[clip_id][number]
+        return np.where(score >= ACTIVE, 1, np.where(score <= INACTIVE, 0, UNKNOWN)).astype(np.int8)
+
+    return labels
+
+
+def scenes(root: Path, records: Sequence[Record], frames: int) -> list[Scene]:
+    """``frames`` evenly spread images of each clip with all visible faces, decoded now."""
+    truth, found = truth_of(root), []
+    for record in records:
+        video, clip = Video.of(record), truth[record.clip_id]
+        wanted = set(uniform_frames(clip.frames, frames).tolist())
+        for number, frame in enumerate(video.frames()):
+            if number in wanted:
+                seen = [face for face in clip.faces if face.visible[number]]
+                found.append(Scene(frame.image.copy(), _boxes(seen, number), _points(seen, number)))
+    return found
+
+
+def _boxes(faces: Sequence[FaceTruth], number: int) -> NDArray[np.float32]:
+    return np.array([face.boxes_xywh[number] for face in faces], np.float32).reshape(-1, 4)
+
+
+def _points(faces: Sequence[FaceTruth], number: int) -> NDArray[np.float32]:
+    return np.array([face.points[number] for face in faces], np.float32).reshape(-1, 5, 2)

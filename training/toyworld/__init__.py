@@ -1,0 +1,1 @@
+"""The toy world: drawn people whose faces, actions and conversations are known exactly, as ordinary data sets."""

@@ -1,0 +1,72 @@
+"""``emo toy``: makes a world of drawn people, to train and measure every part without anybody's data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.datasets.record import DatasetError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``emo toy``; returns 0, or 2 for a request that cannot be met."""
+    parser = argparse.ArgumentParser(prog="emo toy", description="A world of drawn people: see docs/toy-world.md.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_world(commands)
+    arguments = parser.parse_args(argv)
+    code: int = arguments.run(arguments)
+    return code
+
+
+def _add_world(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    world = commands.add_parser(
+        "world", help="draw clips and dialogues as data sets of MAFW's, MELD's and ECEM's layout"
+    )
+    world.add_argument("--out", type=Path, required=True, help="folder for mafw, meld and ecem")
+    world.add_argument("--seed", type=int, default=0, help="another number, another world; default: %(default)s")
+    world.add_argument("--clips", type=int, default=400, help="captioned clips; default: %(default)s")
+    world.add_argument("--dialogues", type=int, default=100, help="default: %(default)s")
+    world.add_argument("--size", default="320x240", help="pixels of a clip; default: %(default)s")
+    world.add_argument("--fps", type=int, default=10, help="images per second; default: %(default)s")
+    world.add_argument("--seconds", type=float, default=2.0, help="mean length of a clip; default: %(default)s")
+    world.add_argument("--people", type=int, default=60, help="different people in training; default: %(default)s")
+    world.set_defaults(run=_world)
+
+
+def _world(arguments: argparse.Namespace) -> int:
+    try:
+        from training.toyworld.clips import ClipOptions
+        from training.toyworld.world import make_world
+    except ImportError as error:
+        print(f"emo toy: {error}; in the checkout, type: make torch", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    try:
+        options = ClipOptions(
+            size_wh=_size(arguments.size), fps=arguments.fps, seconds=arguments.seconds, people=arguments.people
+        )
+        make_world(
+            arguments.out, seed=arguments.seed, clips=arguments.clips, dialogues=arguments.dialogues, options=options,
+            progress=_show,
+        )  # fmt: skip
+    except (DatasetError, ValueError, OSError) as error:
+        print(f"emo toy: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{arguments.out}: made in {time.monotonic() - started:.0f} s; look at it: emo data check mafw "
+          f"{arguments.out / 'mafw'}" if arguments.clips else f"\n{arguments.out}: made")  # fmt: skip
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise ValueError(f"--size: expected WIDTHxHEIGHT as 320x240, got {text!r}")
+    return int(width), int(height)
+
+
+def _show(done: int, total: int) -> None:
+    if sys.stderr.isatty() or done == total:
+        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
