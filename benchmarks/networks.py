@@ -134,6 +134,7 @@ def cases(preset: str) -> list[Case]:
         forward_case("er_resnet", preset, f"face, {side} px", (3, side, side)),
         forward_case("anfl", preset, f"face, {side} px", (3, side, side)),
         forward_case("ddamfn", preset, "face, 112 px", (3, 112, 112)),
+        forward_case("scrfd", preset, "image, 640 x 384 px", (3, 384, 640)),
         fusion_case(preset, step=False),
         fusion_case(preset, step=True),
         ecpa_case(preset),

@@ -77,6 +77,23 @@ def limit_width(image: Image, width: int) -> tuple[Image, float]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), factor
 
 
+def fit_into(image: Image, size_hw: tuple[int, int], out: Float | None = None) -> tuple[Float, float]:
+    """The whole image in the top left corner of ``size_hw``, black beside it, as SCRFD wants it.
+
+    Returns ``(value - 127.5) / 128`` as float32 [3, height, width], and the factor from its pixels to the image's;
+    ``out`` is filled and returned when given.
+    """
+    height, width = size_hw
+    factor = max(image.shape[0] / height, image.shape[1] / width)
+    fitted = (max(1, min(width, round(image.shape[1] / factor))), max(1, min(height, round(image.shape[0] / factor))))
+    kernel = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
+    small = image if fitted == image.shape[1::-1] else cv2.resize(image, fitted, interpolation=kernel)
+    result = np.empty((3, height, width), np.float32) if out is None else out
+    result.fill(-127.5 / 128)
+    result[:, : fitted[1], : fitted[0]] = (small.transpose(2, 0, 1) - np.float32(127.5)) / np.float32(128)
+    return result, factor
+
+
 #: Five points (left eye, right eye, nose, left and right mouth corner, as seen in the image) of an upright face in a
 #: 112 x 112 crop, in pixels: InsightFace's template for recognition.
 ARCFACE_112 = np.array(

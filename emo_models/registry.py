@@ -24,6 +24,7 @@ NETWORKS: Final[dict[str, str]] = {
     "bert_fusion": "emo_models.networks.bert_fusion:BertFusion",
     "ecpa": "emo_models.networks.ecpa:ECPA",
     "fame": "emo_models.networks.fame:FAME",
+    "scrfd": "emo_models.networks.scrfd:SCRFD",
 }
 
 

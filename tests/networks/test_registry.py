@@ -10,7 +10,7 @@ import pytest
 import emo_models
 from emo_models.registry import NETWORKS, UnknownNetworkError
 
-NAMES = ("anfl", "bert_fusion", "ddamfn", "ecpa", "er_resnet", "fame", "video_swin")
+NAMES = ("anfl", "bert_fusion", "ddamfn", "ecpa", "er_resnet", "fame", "scrfd", "video_swin")
 
 
 def test_names():
@@ -54,7 +54,7 @@ def test_config_goes_through_plain_values():
     pytest.importorskip("torch", reason="the networks need torch")
     import json
 
-    for name in ("video_swin", "er_resnet", "anfl", "ddamfn"):
+    for name in ("video_swin", "er_resnet", "anfl", "ddamfn", "scrfd"):
         network = emo_models.create(name, "toy")
         plain = json.loads(json.dumps(network.config.to_dict()))
         assert type(network.config).from_dict(plain) == network.config
