@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.pace import paced
 from emo_models import blendshapes
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.preprocess import Square, cut_square, gray, symmetric_range, unit_range
 from emo_models.weights import path as weight_path
 from emo_perception.config import FaceConfig

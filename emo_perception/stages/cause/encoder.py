@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.engines.protocol import Engine, EngineError
 from emo_models.weights import path as weight_path
 

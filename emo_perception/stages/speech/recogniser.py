@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import EngineError
-from emo_models.engines.openvino import cpu_threads
+from emo_models.engines.threads import cpu_threads
 from emo_models.weights import path as weight_path
 from emo_perception.config import SpeechConfig
 from emo_perception.streaming.resample import RATE_HZ
@@ -77,7 +77,7 @@ class Recogniser:
 
     def __init__(self, name: str, threads: int = 0) -> None:
         self.name = Path(name).name
-        self.threads = cpu_threads(threads)
+        self.threads = cpu_threads("speech", threads)
         whisper = _whisper()
         place, files = _files(name)
 

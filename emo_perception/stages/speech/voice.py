@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.weights import path as weight_path
 from emo_perception.config import SpeechConfig
 from emo_perception.streaming.resample import RATE_HZ
