@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from emo_models.engines.manifest import Tolerance
@@ -32,7 +32,8 @@ class PartEntry:
 
     ``network``: in the registry, whose weights file ``NETWORK.safetensors`` is used. ``batches``: sizes that it is
     built and warmed up for; several make the first dimension of the ports marked so vary. ``classes``: output whose
-    largest value is the answer. ``openvino_from``: what OpenVINO converts (see docs/engines.md).
+    largest value is the answer. ``openvino_from``: what OpenVINO converts (see docs/engines.md). ``fp32_only``: small, and
+    it ranks, which must not depend on rounding.
     """
 
     name: str
@@ -41,11 +42,11 @@ class PartEntry:
     batches: tuple[int, ...] = (1,)
     classes: str = ""
     openvino_from: Literal["onnx", "program"] = "onnx"
-    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    fp32_only: bool = False
 
-    def tolerance(self, precision: str) -> Tolerance:
-        """How far this engine may be from eager fp32."""
-        return self.tolerances.get(precision, TOLERANCES[precision])
+    def precision(self, asked: str) -> str:
+        """The precision that it is built and run in where ``asked`` is that of its profile."""
+        return "fp32" if self.fp32_only else asked
 
 
 FACES: Final = (1, 2, 4, 8)
@@ -59,7 +60,7 @@ PARTS: Final[Mapping[str, PartEntry]] = {
         PartEntry("ddamfn", "ddamfn", "expression of faces, for FAME-Net", FACES, classes="logits"),
         PartEntry("er_resnet", "er_resnet", "expression of faces, for ECPA", FACES, classes="logits"),
         PartEntry("video_swin", "ecpa", "visual tokens of a clip", openvino_from="program"),
-        PartEntry("prompt_head", "ecpa", "face features of a clip to prompts and emotion", classes="emotion"),
+        PartEntry("prompt_head", "ecpa", "face features of a clip to prompts and emotion", classes="emotion", fp32_only=True),
         PartEntry("fusion_prefill", "ecpa", "keys and values of a clip"),
         PartEntry("fusion_step", "ecpa", "scores of the next word", (1, 4), classes="scores"),
         PartEntry("clip_frames", "fame", "patches of frames by CLIP", (1, 4)),

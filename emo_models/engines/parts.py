@@ -58,7 +58,7 @@ class Part:
         arrays = {}
         for port in self.inputs:
             shape = tuple(batch if low != high else low for low, high in zip(port.min, port.max, strict=True))
-            fill = self.fillers.get(port.name, _normal)
+            fill: Filler = self.fillers.get(port.name, _normal)
             arrays[port.name] = np.ascontiguousarray(fill(generator, shape), np.dtype(port.dtype))
         return arrays
 

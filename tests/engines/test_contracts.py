@@ -10,7 +10,7 @@ import pytest
 
 from emo_models.engines import EngineError, catalogue
 from emo_models.engines.backends import TABLE, backend
-from emo_models.engines.backends.base import installed, settled
+from emo_models.engines.backends.base import installed, misfits, settled
 from emo_models.engines.machine import this_machine
 from emo_models.engines.manifest import (
     FILE,
@@ -109,12 +109,12 @@ def test_an_unknown_backend_lists_those_there_are() -> None:
 )  # fmt: skip
 def test_what_does_not_suit_is_named_field_by_field(changed: dict[str, object], expected: list[str]) -> None:
     pytest.importorskip("openvino")
-    assert [str(misfit) for misfit in backend("openvino").fits(a_manifest(**changed))] == expected
+    assert [str(misfit) for misfit in misfits(a_manifest(**changed), backend("openvino"))] == expected
 
 
 def test_an_artefact_of_another_gpu_does_not_fit() -> None:
     there = dataclasses.replace(this_machine(), gpu="Orin", capability="8.7x")
-    (misfit,) = [m for m in backend("eager_cuda").fits(a_manifest(machine=there)) if m.name == "machine.capability"]
+    (misfit,) = [m for m in misfits(a_manifest(machine=there), backend("eager_cuda")) if m.name == "machine.capability"]
     assert misfit.expected == "8.7x"
 
 

@@ -57,12 +57,13 @@ class BuildResult:
 
 
 @dataclass(frozen=True)
-class Mismatch:
-    """A field of a manifest that does not suit this machine."""
+class Comparison:
+    """A field of a manifest, what it was built for and what is here; ``fits``: whether that does."""
 
     name: str
     expected: str
     found: str
+    fits: bool
 
     def __str__(self) -> str:
         return f"{self.name}: built for {self.expected}, here is {self.found}"
@@ -98,8 +99,8 @@ class Backend(Protocol):
     def load(self, folder: Path, manifest: Manifest, threads: int) -> Engine:
         """The engine of an artefact that was verified. Raises :class:`EngineError`."""
 
-    def fits(self, manifest: Manifest) -> list[Mismatch]:
-        """What of the manifest does not suit this machine; empty where all does."""
+    def compare(self, manifest: Manifest) -> list[Comparison]:
+        """The fields on which it depends whether this machine can run the artefact, those that fit and those that do not."""
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         """Which operators of the network it can convert, without building."""
@@ -121,18 +122,23 @@ def settled(defaults: Mapping[str, Any], asked: Mapping[str, Any], backend: str)
     return {**defaults, **asked}
 
 
-def misfits(manifest: Manifest, backend: Backend) -> list[Mismatch]:
-    """What any backend checks: platform, versions, instruction set and, on a GPU, its compute capability."""
+def compare_common(manifest: Manifest, backend: Backend) -> list[Comparison]:
+    """What any backend compares: platform, versions, instruction set and, on a GPU, its compute capability."""
     here, there = this_machine(), manifest.machine
-    found = [Mismatch("machine.platform", there.platform, here.platform)] if here.platform != there.platform else []
+    found = [Comparison("machine.platform", there.platform, here.platform, here.platform == there.platform)]
     for package, version in backend.versions().items():
         built = manifest.versions.get(package, "no version of it")
-        if built != version:
-            found.append(Mismatch(f"versions.{package}", built, version))
+        found.append(Comparison(f"versions.{package}", built, version, built == version))
     for needed in manifest.requires:
-        if not set(needed.split("|")) & set(here.instruction_set):
-            has = ", ".join(here.instruction_set) or "none known"
-            found.append(Mismatch("machine.instruction_set", needed.replace("|", " or "), has))
-    if backend.device == "cuda" and here.capability != there.capability:
-        found.append(Mismatch("machine.capability", there.capability, here.capability or "no GPU"))
+        has = [name for name in needed.split("|") if name in here.instruction_set]
+        known = ", ".join(has or here.instruction_set) or "none known"
+        found.append(Comparison("machine.instruction_set", needed.replace("|", " or "), known, bool(has)))
+    if backend.device == "cuda":
+        same = here.capability == there.capability
+        found.append(Comparison("machine.capability", there.capability, here.capability or "no GPU", same))
     return found
+
+
+def misfits(manifest: Manifest, backend: Backend) -> list[Comparison]:
+    """What does not fit."""
+    return [comparison for comparison in backend.compare(manifest) if not comparison.fits]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from emo_models.engines.backends.base import (
     BuildResult,
     BuildSpec,
+    Comparison,
     Coverage,
-    Mismatch,
     Progress,
+    compare_common,
     installed,
-    misfits,
     settled,
 )
 from emo_models.engines.manifest import Manifest, Port
@@ -113,8 +113,8 @@ class EagerBackend:
             precision=manifest.precision, threads=threads,
         )  # fmt: skip
 
-    def fits(self, manifest: Manifest) -> list[Mismatch]:
-        return misfits(manifest, self)
+    def compare(self, manifest: Manifest) -> list[Comparison]:
+        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         return Coverage(len(source.program().graph.nodes), {}, "every operator is torch's own")

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from emo_models.engines.backends.base import (
     BuildResult,
     BuildSpec,
+    Comparison,
     Coverage,
-    Mismatch,
     Progress,
+    compare_common,
     installed,
-    misfits,
     settled,
 )
 from emo_models.engines.manifest import Manifest
@@ -138,8 +138,8 @@ class OnnxRuntimeBackend:
     def load(self, folder: Path, manifest: Manifest, threads: int) -> OnnxRuntimeEngine:
         return self._engine(manifest.network, folder, manifest, threads)
 
-    def fits(self, manifest: Manifest) -> list[Mismatch]:
-        return misfits(manifest, self)
+    def compare(self, manifest: Manifest) -> list[Comparison]:
+        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         import onnx

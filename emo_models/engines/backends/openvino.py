@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from emo_models.engines.backends.base import (
     BuildResult,
     BuildSpec,
+    Comparison,
     Coverage,
-    Mismatch,
     Progress,
+    compare_common,
     installed,
-    misfits,
     settled,
 )
 from emo_models.engines.manifest import Manifest
@@ -166,8 +166,8 @@ class OpenVinoBackend:
     def load(self, folder: Path, manifest: Manifest, threads: int) -> OpenVinoEngine:
         return self._engine(manifest.network, folder, manifest, manifest.precision, threads)
 
-    def fits(self, manifest: Manifest) -> list[Mismatch]:
-        return misfits(manifest, self)
+    def compare(self, manifest: Manifest) -> list[Comparison]:
+        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         import openvino
