@@ -6,12 +6,15 @@ What is out of tolerance or runs in another precision than asked is not installe
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emo_models.engines import catalogue, store
+import numpy as np
+
+from emo_models.engines import store
 from emo_models.engines.backends import backend as backend_of
 from emo_models.engines.backends import in_order
 from emo_models.engines.backends.base import ALLOWED_DTYPES, Backend, BuildResult, BuildSpec, Progress
@@ -19,7 +22,7 @@ from emo_models.engines.export import ExportedNetwork
 from emo_models.engines.golden import Inputs, calibration_inputs, golden_inputs, save_golden
 from emo_models.engines.machine import this_machine
 from emo_models.engines.manifest import SCHEMA, Latency, Manifest, Parity, hash_files, read_manifest, write_manifest
-from emo_models.engines.measure import beyond, latency, parity
+from emo_models.engines.measure import BUDGET_S, beyond, latency, parity
 from emo_models.engines.protocol import Engine, EngineError
 from emo_models.engines.source import RANDOM
 
@@ -34,13 +37,17 @@ class PrecisionError(EngineError):
 
 @dataclass(frozen=True)
 class Options:
-    """How to build; see :class:`BuildSpec`. ``backend``: a name or ``auto``; ``calibration``: a folder of pictures."""
+    """How to build; see :class:`BuildSpec`.
+
+    ``backend``: a name or ``auto``; ``calibration``: a folder of pictures; ``timing_s``: how long each batch is timed.
+    """
 
     backend: str = "auto"
     precision: str = "fp32"
     settings: Mapping[str, Any] = field(default_factory=dict)
     calibration: Path | None = None
     threads: int = 0
+    timing_s: float = BUDGET_S
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def build(source: ExportedNetwork, options: Options, progress: Progress) -> Buil
     calibration = calibration_inputs(source.part, options.calibration) if precision == "int8" else []
     spec = BuildSpec(precision, calibration, options.settings, options.threads)
     progress("exporting")
-    job = _Job(source, backend, spec, progress)
+    job = _Job(source, backend, spec, progress, options.timing_s)
     target = store.place(f"{source.name}-{source.preset}-{backend.name}-{precision}", job.key)
     fresh = store.install(target, job.make, progress)
     return Built(target, read_manifest(target), fresh)
@@ -88,9 +95,11 @@ def build(source: ExportedNetwork, options: Options, progress: Progress) -> Buil
 class _Job:
     """One build: all that its steps share."""
 
-    def __init__(self, source: ExportedNetwork, backend: Backend, spec: BuildSpec, progress: Progress) -> None:
-        self.source, self.backend, self.spec, self.progress = source, backend, spec, progress
-        self.tolerance = catalogue.TOLERANCES[spec.precision]
+    def __init__(
+        self, source: ExportedNetwork, backend: Backend, spec: BuildSpec, progress: Progress, timing_s: float
+    ) -> None:
+        self.source, self.backend, self.spec, self.progress, self.timing_s = source, backend, spec, progress, timing_s
+        self.tolerance = source.entry.tolerance(spec.precision)
         self.calibration_sha256 = _hash_inputs(spec.calibration)
         self.versions = {**source.versions(), **backend.versions()}
         machine = this_machine()
@@ -140,14 +149,11 @@ class _Job:
         return found
 
     def _time(self, engine: Engine) -> tuple[Latency, ...]:
-        import numpy as np
-
         generator = np.random.default_rng(0)
-        return tuple(latency(engine, self.source.part.sample(generator, n), n) for n in self.source.entry.batches)
+        samples = {n: self.source.part.sample(generator, n) for n in self.source.entry.batches}
+        return tuple(latency(engine, inputs, n, self.timing_s) for n, inputs in samples.items())
 
-    def _manifest(
-        self, folder: Path, result: BuildResult, found: Parity, times: tuple[Latency, ...]
-    ) -> Manifest:
+    def _manifest(self, folder: Path, result: BuildResult, found: Parity, times: tuple[Latency, ...]) -> Manifest:
         source = self.source
         return Manifest(
             schema=SCHEMA, key=self.key, network=source.name, preset=source.preset, config=source.config,
@@ -162,8 +168,6 @@ class _Job:
 
 
 def _hash_inputs(samples: Sequence[Mapping[str, Any]]) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     for sample in samples:
         for name, array in sorted(sample.items()):

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, field
+from typing import Final
 
 from emo_models.engines.manifest import Tolerance
 from emo_models.engines.protocol import EngineError
@@ -32,8 +32,8 @@ class PartEntry:
 
     ``network``: in the registry, whose weights file ``NETWORK.safetensors`` is used. ``batches``: sizes that it is
     built and warmed up for; several make the first dimension of the ports marked so vary. ``classes``: output whose
-    largest value is the answer. ``openvino_from``: what OpenVINO converts (see docs/engines.md). ``fp32_only``: small, and
-    it ranks, which must not depend on rounding.
+    largest value is the answer. ``fp32_only``: small, and it ranks, which must not depend on rounding.
+    ``tolerances``: where those of :data:`TOLERANCES` do not fit, with the reason beside it.
     """
 
     name: str
@@ -41,8 +41,12 @@ class PartEntry:
     about: str
     batches: tuple[int, ...] = (1,)
     classes: str = ""
-    openvino_from: Literal["onnx", "program"] = "onnx"
     fp32_only: bool = False
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+
+    def tolerance(self, precision: str) -> Tolerance:
+        """How far it may be from eager fp32."""
+        return self.tolerances.get(precision, TOLERANCES[precision])
 
     def precision(self, asked: str) -> str:
         """The precision that it is built and run in where ``asked`` is that of its profile."""
@@ -50,17 +54,23 @@ class PartEntry:
 
 
 FACES: Final = (1, 2, 4, 8)
+#: ANFL's graph links each unit with its nearest ones: where two are about as near, rounding decides, and a node jumps.
+_GRAPH: Final = {
+    precision: Tolerance(relative=0.5, cosine=0.97, label_agreement=0.0) for precision in ("bf16", "fp16", "int8")
+}
 
 PARTS: Final[Mapping[str, PartEntry]] = {
     entry.name: entry
     for entry in (
         PartEntry("detector", "scrfd", "raw maps of faces, 640 x 480"),
         PartEntry("detector_small", "scrfd", "raw maps of near faces, 320 x 256"),
-        PartEntry("anfl", "anfl", "action units of faces", FACES),
+        PartEntry("anfl", "anfl", "action units of faces", FACES, tolerances=_GRAPH),
         PartEntry("ddamfn", "ddamfn", "expression of faces, for FAME-Net", FACES, classes="logits"),
         PartEntry("er_resnet", "er_resnet", "expression of faces, for ECPA", FACES, classes="logits"),
-        PartEntry("video_swin", "ecpa", "visual tokens of a clip", openvino_from="program"),
-        PartEntry("prompt_head", "ecpa", "face features of a clip to prompts and emotion", classes="emotion", fp32_only=True),
+        PartEntry("video_swin", "ecpa", "visual tokens of a clip"),
+        PartEntry(
+            "prompt_head", "ecpa", "face features of a clip to prompts and emotion", classes="emotion", fp32_only=True
+        ),
         PartEntry("fusion_prefill", "ecpa", "keys and values of a clip"),
         PartEntry("fusion_step", "ecpa", "scores of the next word", (1, 4), classes="scores"),
         PartEntry("clip_frames", "fame", "patches of frames by CLIP", (1, 4)),

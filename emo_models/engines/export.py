@@ -82,7 +82,7 @@ class ExportedNetwork:
         """The exported program. Raises :class:`EngineError` where torch cannot export the network."""
         if precision not in self._programs:
             try:
-                with _quiet(), torch.no_grad():
+                with quiet(), torch.no_grad():
                     # One element for the module's *inputs, and in it one for each of them.
                     self._programs[precision] = torch.export.export(
                         self.module(precision), self.examples(), dynamic_shapes=(self._dynamic(),), strict=False
@@ -98,7 +98,7 @@ class ExportedNetwork:
             self.work.mkdir(parents=True, exist_ok=True)
             path = self.work / f"{self.name}.{precision}.onnx"
             try:
-                with _quiet():
+                with quiet():
                     made = torch.onnx.export(
                         program, dynamo=True, opset_version=OPSET, verbose=False,
                         input_names=[p.name for p in self.inputs], output_names=[p.name for p in self.outputs],
@@ -153,9 +153,9 @@ class ExportedNetwork:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters tell of every decision they take."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch.__trace")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

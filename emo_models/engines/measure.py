@@ -17,6 +17,7 @@ Outputs = Mapping[str, NDArray[Any]]
 
 MOST_RUNS: Final = 50
 LEAST_RUNS: Final = 5
+#: Seconds for one engine and batch size.
 BUDGET_S: Final = 1.0
 
 
@@ -55,7 +56,9 @@ def beyond(found: Parity, tolerance: Tolerance, *, labels: bool) -> list[str]:
     """What is out of tolerance, with figures; empty where nothing is. ``labels``: whether classes mean anything."""
     faults = []
     if not found.relative <= tolerance.relative:
-        faults.append(f"relative error {found.relative:.3g} (at most {tolerance.relative:g}), absolute {found.max_abs:.3g}")
+        faults.append(
+            f"relative error {found.relative:.3g} (at most {tolerance.relative:g}), absolute {found.max_abs:.3g}"
+        )
     if not found.cosine >= tolerance.cosine:
         faults.append(f"cosine {found.cosine:.6f} (at least {tolerance.cosine:g})")
     if labels and found.label_agreement is not None and found.label_agreement < tolerance.label_agreement:

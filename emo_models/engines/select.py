@@ -15,7 +15,7 @@ from emo_models.engines.backends import in_order
 from emo_models.engines.backends.base import Backend, misfits
 from emo_models.engines.catalogue import CardEntry
 from emo_models.engines.manifest import Manifest
-from emo_models.engines.protocol import Engine, EngineError
+from emo_models.engines.protocol import Engine, EngineError, describe
 from emo_models.engines.store import Artefact, artefacts
 from emo_models.engines.threads import cpu_threads
 
@@ -33,6 +33,10 @@ class Selection:
     engine: Engine
     why: tuple[str, ...]
     manifest: Manifest | None = None
+
+    def facts(self) -> dict[str, object]:
+        """What diagnostics and reports say: the engine, and what was passed over for it."""
+        return describe(self.engine) | ({"passed_over": "; ".join(self.why)} if self.why else {})
 
 
 def select(
@@ -56,7 +60,9 @@ def select(
             why.append(f"{one.name}: {error}")
             log.warning("%s: passed over %s: %s", name, artefact.folder.name, error)
             if strict:
-                raise StrictError(f"{name}: {artefact.folder.name} cannot be used, and strict forbids others: {error}") from None
+                raise StrictError(
+                    f"{name}: {artefact.folder.name} cannot be used, and strict forbids others: {error}"
+                ) from None
             continue
         if not manifest.weights.data:
             log.warning("%s: its weights are %s: for measurements only", name, manifest.weights.origin)
@@ -95,7 +101,9 @@ def _candidates(name: str, preset: str, precision: str, backend: str) -> Iterato
         if backend in ("auto", one.name):
             named = f"{name}-{preset}-{one.name}-{precision}-"
             mine = [a for a in stored if a.folder.name.startswith(named)]
-            yield from ((one, a) for a in sorted(mine, key=lambda a: a.manifest.built if a.manifest else "~", reverse=True))
+            yield from (
+                (one, a) for a in sorted(mine, key=lambda a: a.manifest.built if a.manifest else "~", reverse=True)
+            )
 
 
 def _usable(backend: Backend, artefact: Artefact) -> Manifest:

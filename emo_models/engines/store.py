@@ -64,7 +64,9 @@ class Artefact:
             if name not in expected:
                 raise TamperedError(f"{self.folder / name}: the manifest knows no such file; {again}")
             if expected[name] != found[name]:
-                raise TamperedError(f"{self.folder / name}: expected SHA-256 {expected[name]}, found {found[name]}; {again}")
+                raise TamperedError(
+                    f"{self.folder / name}: expected SHA-256 {expected[name]}, found {found[name]}; {again}"
+                )
         return self.manifest
 
 

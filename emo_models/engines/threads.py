@@ -18,11 +18,11 @@ ONE_THREAD: Final = frozenset({"action_unit", "emotion", "cause", "voice_activit
 SHARE: Final = 0.5
 
 
-def cpu_threads(stage: str, requested: int = 0) -> int:
-    """Threads for an engine of that stage: as requested, or by the rule of this module."""
+def cpu_threads(stage: str, requested: int = 0, cores: float | None = None) -> int:
+    """Threads for an engine of that stage: as requested, or by the rule of this module. ``cores``: those that are usable."""
     if requested:
         return requested
-    return 1 if stage in ONE_THREAD else max(1, int(usable_cores() * SHARE))
+    return 1 if stage in ONE_THREAD else max(1, int((usable_cores() if cores is None else cores) * SHARE))
 
 
 def usable_cores(cgroup: Path = CGROUP) -> float:

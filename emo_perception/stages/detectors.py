@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import EngineError
-from emo_models.engines.backends.openvino import OpenVinoEngine
+from emo_models.engines.select import open_card
 from emo_models.engines.threads import cpu_threads
 from emo_models.preprocess import limit_width, symmetric_range
-from emo_models.weights import path as weight_path
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +94,7 @@ class BlazeFace:
     OVERLAP = 0.3
 
     def __init__(self, threads: int) -> None:
-        self._engine = OpenVinoEngine(
-            "face_detector_near",
-            weight_path("face_detector_near"),
-            inputs=["image"],
-            outputs=["boxes", "scores"],
-            threads=threads,
-        )
+        self._engine = open_card("face_detector_near", threads=threads).engine
         self._canvas = np.zeros((1, self.SIZE, self.SIZE, 3), np.float32)
         # Two anchors a cell at stride 8, six at stride 16, all of unit size at the cells' centres.
         grids = [(16, 2), (8, 6)]

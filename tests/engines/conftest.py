@@ -1,9 +1,12 @@
-"""One thread for the small tensors of these tests: several would only wait for each other."""
+"""Toy networks that are exported once for all tests, and one thread for their small tensors."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,18 @@ if importlib.util.find_spec("torch") is not None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of weights and engines."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("EMO_CACHE", str(folder))
-    return folder
+    return folder / "engines"
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """``toy(name)``: the exported network behind an engine of the toy profile; each is exported once."""
+    pytest.importorskip("torch")
+    from emo_models.engines.source import network
+
+    work = tmp_path_factory.mktemp("work")
+    return cache(lambda name: network(name, "toy", work))

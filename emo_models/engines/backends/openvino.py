@@ -127,7 +127,7 @@ def _spec(name: str, port: Any) -> TensorSpec:
 
 
 class OpenVinoBackend:
-    """Builds IR out of ONNX, or out of the exported program where the catalogue says so."""
+    """Builds IR out of ONNX."""
 
     name = "openvino"
     device = "cpu"
@@ -148,12 +148,9 @@ class OpenVinoBackend:
         import openvino
 
         settings = settled(self.SETTINGS, spec.settings, self.name)
-        progress(f"converting for OpenVINO from {source.entry.openvino_from}")
-        if source.entry.openvino_from == "onnx":
-            model = openvino.convert_model(source.onnx())
-        else:
-            model = openvino.convert_model(source.program())
-        # A conversion of the program loses the fixed sizes, one of ONNX names the axis.
+        progress("converting for OpenVINO")
+        model = openvino.convert_model(source.onnx())
+        # ONNX only names the axis that varies.
         model.reshape({i: openvino.PartialShape(_sizes(port)) for i, port in enumerate(source.inputs)})
         openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
         progress("compiling, to read back the precision of the layers")
@@ -161,7 +158,7 @@ class OpenVinoBackend:
         dtypes = engine.layer_dtypes()
         engine.close()
         requires = (BF16_NEEDS,) if spec.precision == "bf16" else ()
-        return BuildResult(dtypes, {**settings, "from": source.entry.openvino_from}, source.versions(), requires)
+        return BuildResult(dtypes, settings, source.versions(), requires)
 
     def load(self, folder: Path, manifest: Manifest, threads: int) -> OpenVinoEngine:
         return self._engine(manifest.network, folder, manifest, manifest.precision, threads)
