@@ -72,6 +72,7 @@ setup(
             "cause = training.causes:main",
             "demo = emo_perception.tools.demo:main",
             "doctor = emo_perception.tools.doctor.command:main",
+            "engines = emo_perception.tools.engines:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
             "weights = emo_perception.tools.weights:main",

@@ -19,9 +19,18 @@ from emo_models.engines.backends import backend as backend_of
 from emo_models.engines.backends import in_order
 from emo_models.engines.backends.base import ALLOWED_DTYPES, Backend, BuildResult, BuildSpec, Progress
 from emo_models.engines.export import ExportedNetwork
-from emo_models.engines.golden import Inputs, calibration_inputs, golden_inputs, save_golden
+from emo_models.engines.golden import Inputs, calibration_inputs, golden_inputs
 from emo_models.engines.machine import this_machine
-from emo_models.engines.manifest import SCHEMA, Latency, Manifest, Parity, hash_files, read_manifest, write_manifest
+from emo_models.engines.manifest import (
+    SCHEMA,
+    Latency,
+    Manifest,
+    Parity,
+    hash_files,
+    read_manifest,
+    save_golden,
+    write_manifest,
+)
 from emo_models.engines.measure import BUDGET_S, beyond, latency, parity
 from emo_models.engines.protocol import Engine, EngineError
 from emo_models.engines.source import RANDOM
@@ -68,6 +77,8 @@ def choose_backend(options: Options, precision: str) -> Backend:
     reasons = []
     for one in wanted:
         reason = one.available()
+        if not reason and options.backend == "auto":
+            reason = one.runs()
         if not reason and precision not in one.precisions:
             reason = f"builds {', '.join(one.precisions)} only"
         if not reason:
@@ -118,7 +129,11 @@ class _Job:
         samples = golden_inputs(self.source.part)
         expected = [self.source.part.run(inputs) for inputs in samples]
         save_golden(folder, samples, expected)
-        draft = self._manifest(folder, result, Parity(0.0, 0.0, 1.0, None, 0), ())
+        draft = self._manifest(folder, result, None, ())
+        if reason := self.backend.runs():
+            self.progress(f"not compared here ({reason}): that is done where it is loaded")
+            write_manifest(draft, folder)
+            return
         engine = self.backend.load(folder, draft, self.spec.threads)
         try:
             self.progress(f"comparing {len(samples)} inputs with eager fp32")
@@ -153,7 +168,9 @@ class _Job:
         samples = {n: self.source.part.sample(generator, n) for n in self.source.entry.batches}
         return tuple(latency(engine, inputs, n, self.timing_s) for n, inputs in samples.items())
 
-    def _manifest(self, folder: Path, result: BuildResult, found: Parity, times: tuple[Latency, ...]) -> Manifest:
+    def _manifest(
+        self, folder: Path, result: BuildResult, found: Parity | None, times: tuple[Latency, ...]
+    ) -> Manifest:
         source = self.source
         return Manifest(
             schema=SCHEMA, key=self.key, network=source.name, preset=source.preset, config=source.config,

@@ -33,7 +33,7 @@ class PartEntry:
     ``network``: in the registry, whose weights file ``NETWORK.safetensors`` is used. ``batches``: sizes that it is
     built and warmed up for; several make the first dimension of the ports marked so vary. ``classes``: output whose
     largest value is the answer. ``fp32_only``: small, and it ranks, which must not depend on rounding.
-    ``tolerances``: where those of :data:`TOLERANCES` do not fit, with the reason beside it.
+    ``attention``: made of it, which int8 treats with more care. ``tolerances``: where those of :data:`TOLERANCES` do not fit, with the reason beside it.
     """
 
     name: str
@@ -42,6 +42,7 @@ class PartEntry:
     batches: tuple[int, ...] = (1,)
     classes: str = ""
     fp32_only: bool = False
+    attention: bool = False
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
 
     def tolerance(self, precision: str) -> Tolerance:
@@ -67,13 +68,13 @@ PARTS: Final[Mapping[str, PartEntry]] = {
         PartEntry("anfl", "anfl", "action units of faces", FACES, tolerances=_GRAPH),
         PartEntry("ddamfn", "ddamfn", "expression of faces, for FAME-Net", FACES, classes="logits"),
         PartEntry("er_resnet", "er_resnet", "expression of faces, for ECPA", FACES, classes="logits"),
-        PartEntry("video_swin", "ecpa", "visual tokens of a clip"),
+        PartEntry("video_swin", "ecpa", "visual tokens of a clip", attention=True),
         PartEntry(
             "prompt_head", "ecpa", "face features of a clip to prompts and emotion", classes="emotion", fp32_only=True
         ),
-        PartEntry("fusion_prefill", "ecpa", "keys and values of a clip"),
-        PartEntry("fusion_step", "ecpa", "scores of the next word", (1, 4), classes="scores"),
-        PartEntry("clip_frames", "fame", "patches of frames by CLIP", (1, 4)),
+        PartEntry("fusion_prefill", "ecpa", "keys and values of a clip", attention=True),
+        PartEntry("fusion_step", "ecpa", "scores of the next word", (1, 4), classes="scores", attention=True),
+        PartEntry("clip_frames", "fame", "patches of frames by CLIP", (1, 4), attention=True),
         PartEntry("projector", "fame", "visual features to the language model's width"),
     )
 }

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models import weights
-from emo_models.engines.manifest import GOLDEN, Port
 from emo_models.engines.parts import Part
 from emo_models.engines.protocol import EngineError
 from emo_models.preprocess import TRANSFORMS, cut_square, fit_into, normalise, square_around
@@ -26,8 +25,6 @@ Image = NDArray[np.uint8]
 RANDOM_SEED: Final = 7
 #: Random samples; the last one has the largest batch.
 RANDOM_SAMPLES: Final = 4
-#: Samples that are kept with the artefact, for a later check.
-KEPT: Final = 2
 #: How much larger than the box of a face the crop around it is.
 WIDEN: Final = 1.2
 
@@ -116,32 +113,5 @@ def calibration_inputs(part: Part, folder: Path | None = None) -> list[Inputs]:
     return [part.sample(generator, 1) for _ in range(16)]
 
 
-def save_golden(folder: Path, samples: list[Inputs], expected: list[Inputs]) -> None:
-    """Keep the first random and the last sample beside the artefact, with what eager fp32 made of them."""
-    kept = {}
-    for number, index in enumerate((0, -1)[:KEPT]):
-        kept.update({f"{number}/in/{name}": value for name, value in samples[index].items()})
-        kept.update({f"{number}/out/{name}": value for name, value in expected[index].items()})
-    np.savez(folder / GOLDEN, **kept)
-
-
-def read_golden(folder: Path) -> list[tuple[Inputs, Inputs]]:
-    """Inputs and expected outputs that :func:`save_golden` kept."""
-    with np.load(folder / GOLDEN) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-
-    def of(number: int, side: str) -> Inputs:
-        prefix = f"{number}/{side}/"
-        return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-    return [(of(number, "in"), of(number, "out")) for number in range(KEPT)]
-
-
 def _varies(part: Part) -> bool:
     return any(port.min != port.max for port in part.inputs)
-
-
-def batch_of(port: Port) -> int:
-    """Largest batch of a port."""
-    axis = next((i for i, (low, high) in enumerate(zip(port.min, port.max, strict=True)) if low != high), None)
-    return 1 if axis is None else port.max[axis]

@@ -6,12 +6,14 @@ A file ``manifest.json`` in the artefact's folder. Nothing is loaded that its ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from emo_models.engines.protocol import EngineError, TensorSpec
+import numpy as np
+
+from emo_models.engines.protocol import Arrays, EngineError, TensorSpec
 from emo_models.engines.typed import SchemaError, from_plain, to_plain
 from emo_models.weights import sha256_of
 
@@ -19,6 +21,8 @@ SCHEMA: Final = 1
 FILE: Final = "manifest.json"
 #: The golden inputs and what eager fp32 made of them, beside the manifest: arrays ``0/in/NAME`` and ``0/out/NAME``.
 GOLDEN: Final = "golden.npz"
+#: Samples that are kept so.
+KEPT: Final = 2
 
 
 class ManifestError(EngineError):
@@ -136,7 +140,8 @@ class Manifest:
     settings: Mapping[str, Any]
     calibration_sha256: str
     tolerance: Tolerance
-    parity: Parity
+    #: None where the machine that built it could not run it: then it is compared when it is loaded.
+    parity: Parity | None
     latency: tuple[Latency, ...]
     #: UTC, ISO 8601.
     built: str
@@ -170,3 +175,24 @@ def hash_files(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of all files below a folder but its manifest."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / FILE)
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def save_golden(folder: Path, samples: Sequence[Arrays], expected: Sequence[Arrays]) -> None:
+    """Keep the first random and the last sample beside the artefact, with what eager fp32 made of them."""
+    kept = {}
+    for number, index in enumerate((0, -1)[:KEPT]):
+        kept.update({f"{number}/in/{name}": value for name, value in samples[index].items()})
+        kept.update({f"{number}/out/{name}": value for name, value in expected[index].items()})
+    np.savez(folder / GOLDEN, **kept)
+
+
+def read_golden(folder: Path) -> list[tuple[Arrays, Arrays]]:
+    """Inputs and expected outputs that :func:`save_golden` kept."""
+    with np.load(folder / GOLDEN) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+
+    def of(number: int, side: str) -> Arrays:
+        prefix = f"{number}/{side}/"
+        return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+    return [(of(number, "in"), of(number, "out")) for number in range(KEPT)]

@@ -14,7 +14,8 @@ from emo_models.engines.backends import backend as find_backend
 from emo_models.engines.backends import in_order
 from emo_models.engines.backends.base import Backend, misfits
 from emo_models.engines.catalogue import CardEntry
-from emo_models.engines.manifest import Manifest
+from emo_models.engines.manifest import Manifest, read_golden
+from emo_models.engines.measure import beyond, parity
 from emo_models.engines.protocol import Engine, EngineError, describe
 from emo_models.engines.store import Artefact, artefacts
 from emo_models.engines.threads import cpu_threads
@@ -51,11 +52,15 @@ def select(
     entry = catalogue.part(name)
     precision = entry.precision(precision)
     why: list[str] = []
-    for one, artefact in _candidates(name, preset, precision, backend):
+    for one, artefact in candidates(name, preset, precision, backend):
         try:
             manifest = _usable(one, artefact)
             engine = one.load(artefact.folder, manifest, threads or cpu_threads(name))
             engine.warmup(entry.batches)
+            if manifest.parity is None and (faults := golden_faults(engine, artefact.folder, manifest)):
+                raise EngineError(
+                    f"it was never compared with eager fp32 before, and is not what that computes: {'; '.join(faults)}"
+                )
         except EngineError as error:
             why.append(f"{one.name}: {error}")
             log.warning("%s: passed over %s: %s", name, artefact.folder.name, error)
@@ -92,7 +97,16 @@ def open_card(name: str, *, precision: str = "fp32", threads: int = 0) -> Select
     raise EngineError(f"{name}: no backend reads {file}: {'; '.join(why)}")
 
 
-def _candidates(name: str, preset: str, precision: str, backend: str) -> Iterator[tuple[Backend, Artefact]]:
+def golden_faults(engine: Engine, folder: Path, manifest: Manifest) -> list[str]:
+    """Run the golden inputs of an artefact again: what is out of tolerance, empty where nothing is."""
+    pairs = []
+    for inputs, expected in read_golden(folder):
+        pairs.append(({name: value.copy() for name, value in engine(inputs).items()}, expected))
+    found = parity(pairs, catalogue.part(manifest.network).classes)
+    return beyond(found, manifest.tolerance, labels=bool(manifest.weights.data))
+
+
+def candidates(name: str, preset: str, precision: str, backend: str) -> Iterator[tuple[Backend, Artefact]]:
     """Artefacts of this engine in the order of preference, the newest of a backend first, damaged ones too."""
     if backend != "auto":
         find_backend(backend)  # an unknown name is an error
@@ -108,7 +122,7 @@ def _candidates(name: str, preset: str, precision: str, backend: str) -> Iterato
 
 def _usable(backend: Backend, artefact: Artefact) -> Manifest:
     """The manifest of an artefact that is whole and fits. Raises :class:`EngineError` naming what does not."""
-    if reason := backend.available():
+    if reason := backend.runs():
         raise EngineError(reason)
     manifest = artefact.verify()
     if found := misfits(manifest, backend):

@@ -16,8 +16,8 @@ from emo_models.checkpoints import NetworkCard, save_weights  # noqa: E402
 from emo_models.engines import EngineError, catalogue, describe  # noqa: E402
 from emo_models.engines.build import Options, build  # noqa: E402
 from emo_models.engines.export import ExportedNetwork  # noqa: E402
-from emo_models.engines.golden import read_golden  # noqa: E402
 from emo_models.engines.machine import this_machine  # noqa: E402
+from emo_models.engines.manifest import read_golden  # noqa: E402
 from emo_models.engines.measure import parity  # noqa: E402
 from emo_models.engines.select import select  # noqa: E402
 from emo_models.engines.source import RANDOM, network  # noqa: E402

@@ -88,7 +88,10 @@ class Backend(Protocol):
     precisions: tuple[str, ...]
 
     def available(self) -> str:
-        """Empty where it can run here, else the reason and what to install."""
+        """Empty where it can build here, else the reason and what to install."""
+
+    def runs(self) -> str:
+        """Empty where its engines run here; some can be built on machines that cannot run them."""
 
     def versions(self) -> dict[str, str]:
         """Package -> version, of all that a loaded artefact depends on; empty where not available."""

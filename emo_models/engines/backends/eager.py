@@ -87,6 +87,9 @@ class EagerBackend:
     def available(self) -> str:
         return "" if installed("torch") else "torch is not installed; type: make torch"
 
+    def runs(self) -> str:
+        return self.available()
+
     def versions(self) -> dict[str, str]:
         return {"torch": version} if (version := installed("torch")) else {}
 

@@ -124,6 +124,9 @@ class OnnxRuntimeBackend:
             return str(error)
         return ""
 
+    def runs(self) -> str:
+        return self.available()
+
     def versions(self) -> dict[str, str]:
         return {"onnxruntime": version} if (version := installed("onnxruntime")) else {}
 

@@ -79,8 +79,9 @@ class OpenVinoEngine:
         self.precision = precision
         self.threads = threads or cpu_threads(name)
         self.version = installed("openvino")
+        core = _core()
         try:
-            model = _core().read_model(path)
+            model = core.read_model(path)
         except RuntimeError as error:
             raise EngineError(f"{name}: OpenVINO cannot read {path}: {error}") from None
         for kind, names, ports in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs)):
@@ -91,7 +92,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
         }
-        self._compiled = _core().compile_model(model, "CPU", options)
+        self._compiled = core.compile_model(model, "CPU", options)
         self._request = self._compiled.create_infer_request()
         self.inputs = tuple(_spec(n, p) for n, p in zip(inputs, self._compiled.inputs, strict=True))
         self.outputs = tuple(_spec(n, p) for n, p in zip(outputs, self._compiled.outputs, strict=True))
@@ -131,7 +132,7 @@ class OpenVinoBackend:
 
     name = "openvino"
     device = "cpu"
-    precisions: tuple[str, ...] = ("fp32", "bf16")
+    precisions: tuple[str, ...] = ("fp32", "bf16", "int8")
     SETTINGS: Final[Mapping[str, Any]] = {}
 
     def available(self) -> str:
@@ -140,6 +141,9 @@ class OpenVinoBackend:
         except EngineError as error:
             return str(error)
         return ""
+
+    def runs(self) -> str:
+        return self.available()
 
     def versions(self) -> dict[str, str]:
         return {"openvino": version} if (version := installed("openvino")) else {}
@@ -152,6 +156,11 @@ class OpenVinoBackend:
         model = openvino.convert_model(source.onnx())
         # ONNX only names the axis that varies.
         model.reshape({i: openvino.PartialShape(_sizes(port)) for i, port in enumerate(source.inputs)})
+        if spec.precision == "int8":
+            from emo_models.engines.quantise import quantised_openvino
+
+            progress(f"quantising by {len(spec.calibration)} inputs")
+            model = quantised_openvino(model, source, spec.calibration)
         openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
         progress("compiling, to read back the precision of the layers")
         engine = self._engine(source.name, folder, source, spec.precision, spec.threads)
