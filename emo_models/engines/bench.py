@@ -50,7 +50,7 @@ def bench(
     """Rows of every artefact of an engine that can be used here; none where there is none."""
     source = network(name, preset, work)
     eager = EagerEngine(
-        name, InPrecision(source.part.module, DTYPES["fp32"]), source.inputs, source.outputs, device="cpu",
+        name, InPrecision(source.part.module, DTYPES["fp32"]), source.inputs, source.outputs,
         precision="fp32", threads=threads,
     )  # fmt: skip
     entry = catalogue.part(name)

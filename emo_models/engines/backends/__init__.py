@@ -11,6 +11,9 @@ from emo_models.engines.protocol import EngineError
 
 #: Name -> ``module:class``, the preferred one first: those of a GPU, then those of the CPU.
 TABLE: Final = {
+    "torch_tensorrt": "emo_models.engines.backends.torch_tensorrt:TorchTensorRtBackend",
+    "tensorrt": "emo_models.engines.backends.tensorrt:TensorRtBackend",
+    "tensorrt_rtx": "emo_models.engines.backends.tensorrt:TensorRtRtxBackend",
     "eager_cuda": "emo_models.engines.backends.eager:EagerCudaBackend",
     "openvino": "emo_models.engines.backends.openvino:OpenVinoBackend",
     "onnxruntime": "emo_models.engines.backends.onnxruntime:OnnxRuntimeBackend",

@@ -21,7 +21,7 @@ from emo_models.engines.backends.base import (
     settled,
 )
 from emo_models.engines.manifest import Manifest, Port
-from emo_models.engines.protocol import Arrays, EngineError, TensorSpec, fed
+from emo_models.engines.protocol import Arrays, Engine, EngineError, TensorSpec, fed
 from emo_models.engines.threads import cpu_threads
 
 if TYPE_CHECKING:
@@ -36,44 +36,38 @@ class EagerEngine:
     The number of threads is torch's own and counts for the whole process: it is set before each call.
     """
 
+    backend = "eager"
+    device = "cpu"
+
     def __init__(
-        self, name: str, module: Any, inputs: Sequence[Port], outputs: Sequence[Port], *, device: str, precision: str,
-        threads: int,
-    ) -> None:  # fmt: skip
+        self, name: str, module: Any, inputs: Sequence[Port], outputs: Sequence[Port], *, precision: str, threads: int
+    ) -> None:
         import torch
 
         self._torch = torch
-        self.name, self.device, self.precision = name, device, precision
-        self.backend = "eager" if device == "cpu" else "eager_cuda"
+        self.name, self.precision = name, precision
         self.version = str(torch.__version__)
-        self.threads = (threads or cpu_threads(name)) if device == "cpu" else 0
+        self.threads = threads or cpu_threads(name)
         self.inputs: tuple[TensorSpec, ...] = tuple(port.spec for port in inputs)
         self.outputs: tuple[TensorSpec, ...] = tuple(port.spec for port in outputs)
-        self._module = module.to(device)
+        self._module = module
 
     def warmup(self, batch_sizes: Sequence[int] = (1,)) -> None:
         for size in batch_sizes:
             self({s.name: np.zeros([size if d is None else d for d in s.shape], s.dtype) for s in self.inputs})
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        feed = [self._torch.from_numpy(np.ascontiguousarray(array)).to(self.device) for array in fed(self, inputs)]
-        return {name: value.cpu().numpy() for name, value in self._run(feed).items()}
-
-    def on_device(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """As a call, with torch tensors on the engine's device."""
-        return self._run([inputs[spec.name] for spec in self.inputs])
-
-    def close(self) -> None:
-        self._module = None
-
-    def _run(self, feed: Sequence[Any]) -> dict[str, Any]:
         if self._module is None:
             raise EngineError(f"{self.name}: the engine is closed")
-        if self.threads and self._torch.get_num_threads() != self.threads:
+        feed = [self._torch.from_numpy(np.ascontiguousarray(array)) for array in fed(self, inputs)]
+        if self._torch.get_num_threads() != self.threads:
             self._torch.set_num_threads(self.threads)
         with self._torch.inference_mode():
             values = self._module(*feed)
-        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+        return {spec.name: value.numpy() for spec, value in zip(self.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        self._module = None
 
 
 class EagerBackend:
@@ -102,7 +96,14 @@ class EagerBackend:
         save_file(state, str(folder / WEIGHTS))
         return BuildResult(eager_layer_dtypes(source.module(spec.precision)), settings, source.versions())
 
-    def load(self, folder: Path, manifest: Manifest, threads: int) -> EagerEngine:
+    def load(self, folder: Path, manifest: Manifest, threads: int) -> Engine:
+        return EagerEngine(
+            manifest.network, self._module(folder, manifest), manifest.inputs, manifest.outputs,
+            precision=manifest.precision, threads=threads,
+        )  # fmt: skip
+
+    @staticmethod
+    def _module(folder: Path, manifest: Manifest) -> Any:
         from safetensors.torch import load_file
 
         from emo_models.engines.export import DTYPES, InPrecision
@@ -110,11 +111,7 @@ class EagerBackend:
 
         part = from_config(manifest.network, manifest.preset, manifest.config)
         part.holder.load_state_dict(load_file(str(folder / WEIGHTS)))
-        module = InPrecision(part.module, DTYPES[manifest.precision]).eval()
-        return EagerEngine(
-            manifest.network, module, manifest.inputs, manifest.outputs, device=self.device,
-            precision=manifest.precision, threads=threads,
-        )  # fmt: skip
+        return InPrecision(part.module, DTYPES[manifest.precision]).eval()
 
     def compare(self, manifest: Manifest) -> list[Comparison]:
         return compare_common(manifest, self)
@@ -124,7 +121,7 @@ class EagerBackend:
 
 
 class EagerCudaBackend(EagerBackend):
-    """The same on a GPU: the last resort there."""
+    """The same on a GPU, with buffers and graphs: the last resort there."""
 
     name = "eager_cuda"
     device = "cuda"
@@ -140,6 +137,21 @@ class EagerCudaBackend(EagerBackend):
         import torch
 
         return "" if torch.cuda.is_available() else "torch was installed without CUDA"
+
+    def load(self, folder: Path, manifest: Manifest, threads: int) -> Engine:  # noqa: ARG002 - a CPU's
+        from emo_models.engines.catalogue import part
+        from emo_models.engines.cuda import CudaEngine
+
+        if reason := self.runs():
+            raise EngineError(reason)
+        import torch
+
+        module = self._module(folder, manifest).to(self.device)
+        return CudaEngine(
+            manifest.network, lambda _: lambda feed: module(*feed), manifest.inputs, manifest.outputs,
+            backend=self.name, version=str(torch.__version__), precision=manifest.precision,
+            buckets=part(manifest.network).batches,
+        )  # fmt: skip
 
 
 def eager_layer_dtypes(module: Any) -> dict[str, int]:
