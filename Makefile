@@ -42,10 +42,10 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch gstreamer test test-slow lint demo bench docs clean
+.PHONY: help setup torch engines gstreamer test test-slow test-engines lint demo bench docs clean
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.installed $(VENV)/.messages gstreamer ## make .venv with everything that is needed (again only what changed)
 
@@ -80,6 +80,13 @@ $(VENV)/.torch: $(VENV)/.installed
 	@$(PIP) --editable '.[torch]'
 	@touch $@
 
+engines: $(VENV)/.engines ## add what builds engines: ONNX, ONNX Runtime and quantisation (with make torch)
+
+$(VENV)/.engines: $(VENV)/.torch
+	@echo "installing what builds engines into $(VENV)"
+	@$(PIP) --editable '.[engines]'
+	@touch $@
+
 # PyPI has no bindings of GStreamer for Linux. Those of the distribution fit a venv of the same Python version, and
 # linking this one package brings in nothing else of the system.
 gstreamer: | $(VENV)/.installed
@@ -101,6 +108,9 @@ test: setup lint ## check style and types, run all tests
 
 test-slow: setup ## the tests that take minutes, as building messages for them
 	@$(BIN)/python -m pytest -m slow
+
+test-engines: setup engines ## build the engines of the papers' sizes and compare them (half an hour, 16 GB of memory)
+	@$(BIN)/python -m pytest -m engines
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -30,6 +30,12 @@ TORCH = [  # the papers' networks; the start profile never imports them
     "safetensors>=0.5",  # weights that run no code when read
     "scipy>=1.11",  # the Hungarian method
 ]
+ENGINES = [  # building engines (make engines); running them needs what the backend is called
+    "onnx>=1.18",
+    "onnxscript>=0.5",  # torch writes ONNX with it
+    "onnxruntime>=1.20",
+    "nncf>=2.17",  # int8 for OpenVINO
+]
 DOCS = ["mkdocs-material==9.*"]  # make docs only; plain mkdocs draws no mermaid, in which the flow of data is written
 
 
@@ -54,7 +60,7 @@ setup(
         share("config", "*"),
     ],
     install_requires=["numpy>=1.21", "PyYAML>=5.4"],
-    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "docs": DOCS},
+    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "engines": ENGINES, "docs": DOCS},
     entry_points={
         # "<process>_node", for a plain "source" on the path would stand in for the shell's own word.
         "console_scripts": [

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="engines are built with torch")
+pytest.importorskip("onnxscript", reason="torch writes ONNX with onnxscript: make engines")
 
 from emo_models import create  # noqa: E402
 from emo_models.checkpoints import NetworkCard, save_weights  # noqa: E402

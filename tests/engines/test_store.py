@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="engines are built with torch")
+pytest.importorskip("onnxscript", reason="torch writes ONNX with onnxscript: make engines")
 
 from emo_models.engines import EngineError  # noqa: E402
 from emo_models.engines.backends import backend  # noqa: E402
