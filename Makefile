@@ -44,10 +44,10 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch train gstreamer test test-slow lint demo bench docs clean
+.PHONY: help setup torch train engines gstreamer test test-slow lint demo bench docs clean test-engines
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.installed $(VENV)/.messages gstreamer ## make .venv with everything that is needed (again only what changed)
 
@@ -89,6 +89,13 @@ $(VENV)/.train: $(VENV)/.torch
 	@$(PIP) --editable '.[train]'
 	@touch $@
 
+engines: $(VENV)/.engines ## add what builds engines: ONNX, ONNX Runtime and quantisation (with make torch)
+
+$(VENV)/.engines: $(VENV)/.torch
+	@echo "installing what builds engines into $(VENV)"
+	@$(PIP) --editable '.[engines]'
+	@touch $@
+
 # PyPI has no bindings of GStreamer for Linux. Those of the distribution fit a venv of the same Python version, and
 # linking this one package brings in nothing else of the system.
 gstreamer: | $(VENV)/.installed
@@ -110,6 +117,9 @@ test: setup lint ## check style and types, run all tests
 
 test-slow: setup ## the tests that take minutes, as building messages for them
 	@$(BIN)/python -m pytest -m slow
+
+test-engines: setup engines ## build the engines of the papers' sizes and compare them (half an hour, 16 GB of memory)
+	@$(BIN)/python -m pytest -m engines
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -38,6 +38,12 @@ TRAIN = [  # data sets, training and evaluation, on top of torch
     "pycocoevalcap==1.2",  # the reference's BLEU, ROUGE-L, CIDEr and METEOR
     "matplotlib>=3.8",  # plots of emo eval
 ]
+ENGINES = [  # building engines (make engines); running them needs what the backend is called
+    "onnx>=1.18",
+    "onnxscript>=0.5",  # torch writes ONNX with it
+    "onnxruntime>=1.20",
+    "nncf>=2.17",  # int8 for OpenVINO
+]
 DOCS = ["mkdocs-material==9.*"]  # make docs only; plain mkdocs draws no mermaid, in which the flow of data is written
 
 
@@ -62,7 +68,7 @@ setup(
         share("config", "*"),
     ],
     install_requires=["numpy>=1.21", "PyYAML>=5.4"],
-    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "train": TRAIN, "docs": DOCS},
+    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "train": TRAIN, "engines": ENGINES, "docs": DOCS},
     entry_points={
         # "<process>_node", for a plain "source" on the path would stand in for the shell's own word.
         "console_scripts": [
@@ -82,6 +88,7 @@ setup(
             "data = training.datasets.command:main",
             "demo = emo_perception.tools.demo:main",
             "doctor = emo_perception.tools.doctor.command:main",
+            "engines = emo_perception.tools.engines:main",
             "eval = training.evaluation.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",

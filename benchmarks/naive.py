@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.pace import paced
 from emo_models import blendshapes
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.select import open_card
 from emo_models.preprocess import Square, cut_square, gray, symmetric_range, unit_range
-from emo_models.weights import path as weight_path
 from emo_perception.config import FaceConfig
 from emo_perception.stages.detectors import make_detector
 from emo_perception.stages.emotion import SIZE as EXPRESSION_SIZE
@@ -29,9 +28,9 @@ class NaiveLoop:
         config = FaceConfig()
         self._width, self._confidence = config.detect_width, config.detect_confidence
         self._detect = make_detector(config.detector, config.threads)
-        self._mesh = _engine("face_mesh", "crops", ["points", "presence", "tongue"])
-        self._shapes = _engine("face_blendshapes", "points", ["coefficients"])
-        self._expression = _engine("fer7", "face", ["probabilities"])
+        self._mesh, self._shapes, self._expression = (
+            open_card(name, threads=1).engine for name in ("face_mesh", "face_blendshapes", "fer7")
+        )
 
     def __call__(self, image: NDArray[np.uint8]) -> list[tuple[Float, Float]]:
         found = self._detect(image, self._width)
@@ -55,7 +54,3 @@ def measure(frames: Sequence[Frame]) -> float:
     for frame in paced(frames):
         loop(frame.image)
     return (time.process_time() - began_s) / len(frames) * 1e3
-
-
-def _engine(name: str, taken: str, given: list[str]) -> OpenVinoEngine:
-    return OpenVinoEngine(name, weight_path(name), inputs=[taken], outputs=given, threads=1)

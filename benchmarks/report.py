@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.graph import GraphRun
 from benchmarks.page import Goal, Part, table
 from benchmarks.stages import StagesRun
-from emo_models.engines.openvino import cpu_threads
+from emo_models.engines.threads import cpu_threads
 
 MOST_OVERHEAD = 0.15
 MOST_LATENCY_P95_MS = 50.0
@@ -78,7 +78,7 @@ def _text(figures: Figures, backend: str) -> str:
             table(("", "CPU-ms", "of the naive loop"), _cpu_rows(figures)),
             "The naive loop runs detector, mesh, blendshapes and expression on every frame. All are fed at 30 fps. The "
             "graph's figure is that of the perception process.",
-            f"Start profile, {cpu_threads()} thread for detector and mesh each, 1 for each other network; decoded by "
+            f"Start profile, {cpu_threads('face')} thread for detector and mesh each, 1 for each other network; decoded by "
             f"{backend}: H.264 640x480, 30 fps, no sound.",
             "## Where the overhead comes from, milliseconds per frame",
             table(("", "CPU-ms"), _overhead_rows(figures)),

@@ -78,7 +78,7 @@ class Config:
         return type(self).of({**dataclasses.asdict(self), **values})
 
 
-THREADS = "CPU threads of this engine; 0 = from the machine's cores"
+THREADS = "CPU threads of this engine; 0 = half of the cores, or 1 where the networks are small"
 PRECISION = "arithmetic of this engine; bf16 is faster where the CPU has it"
 
 
@@ -178,7 +178,7 @@ class ActionUnitConfig(Config):
     baseline_s: float = param(
         1.0, "neutral seconds after which a track's own baseline counts as known", low=0.1, high=600.0
     )
-    threads: int = param(1, THREADS, low=0, high=64, fixed=True)
+    threads: int = param(0, THREADS, low=0, high=64, fixed=True)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class EmotionConfig(Config):
     node: ClassVar[str] = "emotion"
     smoothing_s: float = param(0.25, "time constant of the smoothing, seconds", low=0.0, high=5.0)
     crop_margin: float = param(0.2, "widens the face box before it is classified, of its size", low=0.0, high=1.0)
-    threads: int = param(1, THREADS, low=0, high=64, fixed=True)
+    threads: int = param(0, THREADS, low=0, high=64, fixed=True)
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class CauseConfig(Config):
     )
     chat_model: str = param("", "model that this server is asked for", fixed=True)
     chat_timeout_s: float = param(4.0, "a rephrasing takes so long at the most, seconds", low=0.1, high=120.0)
-    threads: int = param(1, THREADS, low=0, high=64, fixed=True)
+    threads: int = param(0, THREADS, low=0, high=64, fixed=True)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ SOUND = (
 )
 SOUND_INFO = "audio_common_msgs/msg/AudioInfo"
 RESULTS = ("features.jsonl", "captions.jsonl", "utterances.jsonl", "causes.jsonl", "latencies.jsonl")
+ENGINES = "engines.json"
+"""What computed the results: backend, its version, precision and threads of each stage."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ class Tally:
     """What came of an offline run.
 
     ``refused``: reason -> messages that are no image or no sound; ``late``: images whose stamp did not increase;
-    ``withheld``: captions that claim what was not measured.
+    ``withheld``: captions that claim what was not measured; ``engines``: stage -> what computed it.
     """
 
     frames: int = 0
@@ -58,6 +60,7 @@ class Tally:
     wall_s: float = 0.0
     stream_s: float = 0.0
     refused: dict[str, int] = field(default_factory=dict)
+    engines: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def refuse(self, error: Exception) -> None:
         """Count a message that cannot be used by its reason."""
@@ -132,7 +135,7 @@ def file_items(file: Path, source: SourceConfig) -> Iterator[Item]:
 
 
 def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tally: Tally) -> None:
-    """Run the stages over everything and write :data:`RESULTS` into ``out``, which is made; fills in the tally.
+    """Run the stages over everything and write :data:`RESULTS` and :data:`ENGINES` into ``out``, which is made; fills in the tally.
 
     Raises as :class:`emo_perception.perception.Chain`.
     """
@@ -147,6 +150,8 @@ def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tal
         reasons = stack.enter_context(closing(CauseStage(cause)))
         chain.warmup()
         out.mkdir(parents=True, exist_ok=True)
+        tally.engines = {**chain.engines(), "cause": reasons.selection.facts()}
+        (out / ENGINES).write_text(json.dumps(tally.engines, indent=1) + "\n", encoding="utf-8")
         files = [stack.enter_context((out / name).open("w", encoding="utf-8")) for name in RESULTS]
         features_file, captions_file, utterances_file, causes_file, latencies_file = files
         feed = _Feed(items, chain, perception.max_width, tally)

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 
+from emo_models.engines import describe
 from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig, SpeechConfig
 from emo_perception.stages.action_units import ActionUnitStage, FacesWithEmotions
 from emo_perception.stages.emotion import EmotionStage, FacesInFrame
@@ -75,6 +76,11 @@ class Chain:
             Step("emotion", self._emotions, self.emotion.reset, jump_back_s=jump),
             Step("action_unit", self._action_units, self.action_unit.reset, jump_back_s=jump),
         )
+
+    def engines(self) -> dict[str, dict[str, object]]:
+        """Stage -> what its engine is: name, backend, version, precision, device, threads."""
+        facts = {stage.name: stage.selection.facts() for stage in self.stages}
+        return facts | ({"speech": describe(self.speech.engine)} if self.speech is not None else {})
 
     def warmup(self) -> None:
         """Run every shape once."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -71,6 +72,12 @@ def test_two_runs_write_the_same_bytes_and_drop_nothing(tmp_path: Path, film: li
         assert done.stdout.startswith("30 images (2.9 s) in ")
     for name in ("features.jsonl", "captions.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    engines = json.loads((tmp_path / "one" / "engines.json").read_text(encoding="utf-8"))
+    assert engines["emotion"] == {
+        "engine": "fer7", "backend": "openvino", "backend_version": version("openvino"), "precision": "fp32",
+        "device": "cpu", "threads": 1,
+    }  # fmt: skip
+    assert set(engines) == {"face", "emotion", "action_unit", "cause"}  # no sound, so nobody listens
     features = lines(tmp_path / "one" / "features.jsonl")
     assert [f["stamp_ns"] for f in features] == [START_NS + i * STEP_NS for i in range(30)]
     assert all(len(f["faces"]) == 1 for f in features)

@@ -16,7 +16,7 @@ from source_tools import with_gstreamer
 from emo_models import weights
 from emo_models.blendshapes import ACTION_UNITS
 from emo_models.engines import EngineError
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.fetch import pull
 from emo_perception.config import FaceConfig
 from emo_perception.perception import Chain

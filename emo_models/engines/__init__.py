@@ -1,5 +1,9 @@
-"""One protocol for every compiled network, several backends behind it."""
+"""One protocol for every compiled network, several backends behind it.
 
-from emo_models.engines.protocol import Engine, EngineError, TensorSpec
+``python -m pydoc emo_models.engines.select`` for loading, :mod:`.build` for making artefacts, :mod:`.backends` for what
+runs them.
+"""
 
-__all__ = ["Engine", "EngineError", "TensorSpec"]
+from emo_models.engines.protocol import DeviceEngine, Engine, EngineError, TensorSpec, describe
+
+__all__ = ["DeviceEngine", "Engine", "EngineError", "TensorSpec", "describe"]

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+Arrays = Mapping[str, NDArray[Any]]
+
 
 class EngineError(RuntimeError):
-    """An engine could not be loaded or fed; the message names what was expected, what came and what to do."""
+    """An engine could not be built, loaded or fed; the message names what was expected, what came and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,52 @@ class Engine(Protocol):
 
     name: str
     backend: str
+    #: Version of the backend's library.
+    version: str
     precision: str
+    #: ``cpu`` or ``cuda``.
+    device: str
+    #: CPU threads it may use; 0 on a GPU.
+    threads: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     def warmup(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Run each batch size once, so that no later call pays for compilation or allocation."""
 
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run once. Raises :class:`EngineError` when a name, dtype or shape differs from ``inputs``."""
 
     def close(self) -> None:
         """Free the engine's memory; calling it again does nothing."""
+
+
+class DeviceEngine(Engine, Protocol):
+    """An engine on a GPU, whose neighbours may be there too."""
+
+    def on_device(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """As a call, with torch tensors that lie on the engine's device and stay there: nothing is copied to the host."""
+
+
+def fed(engine: Engine, inputs: Mapping[str, Any]) -> list[Any]:
+    """The values of ``inputs`` in the engine's order. Raises :class:`EngineError` naming the one that does not fit."""
+    feed = []
+    for spec in engine.inputs:
+        array = inputs.get(spec.name)
+        if array is None or not spec.accepts(array):
+            got = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise EngineError(f"{engine.name}: input {spec.name}: expected {spec.dtype} {list(spec.shape)}, got {got}")
+        feed.append(array)
+    return feed
+
+
+def describe(engine: Engine) -> dict[str, object]:
+    """What diagnostics and reports say about an engine."""
+    facts: dict[str, object] = {
+        "engine": engine.name,
+        "backend": engine.backend,
+        "backend_version": engine.version,
+        "precision": engine.precision,
+        "device": engine.device,
+    }
+    return facts | ({"threads": engine.threads} if engine.threads else {})

@@ -256,9 +256,7 @@ class CauseNode(Node):
             "remembered_tokens": memory.tokens,
             "forgotten": memory.forgotten,
             "memory_file": str(self._file.path) if self._file else "none",
-            "engine": stage.engine.name,
-            "backend": stage.engine.backend,
-            "precision": stage.engine.precision,
+            **stage.selection.facts(),
             "questions_waiting": self._server.waiting,
             "questions_refused": self._server.refused,
         }

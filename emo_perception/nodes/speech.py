@@ -7,6 +7,7 @@ from typing import Any
 
 from rclpy.node import Node
 
+from emo_models.engines import describe
 from emo_msgs import msg
 from emo_perception.config import ConfigError, SpeechConfig
 from emo_perception.hearing import Hearing
@@ -134,10 +135,7 @@ class SpeechNode(Node):
             "noises": counts.noise,
             "latency_p50_ms": work.p50_ms,
             "latency_p95_ms": work.p95_ms,
-            "engine": engine.name,
-            "backend": engine.backend,
-            "precision": engine.precision,
-            "threads": engine.threads,
+            **describe(engine),
         }
         level, message = self._verdict(
             counts.sound.taken, counts.sound.dropped + counts.utterances.dropped, counts.speaking

@@ -32,9 +32,7 @@ class StageNode(Node, Generic[C]):
     def attach(self, stage: Any, step: Step[Observation]) -> None:
         """A stage was loaded: show its counters and engine, hand it changed parameters."""
         self._stage = stage
-        engine = stage.engine
-        facts = {"engine": engine.name, "backend": engine.backend, "precision": engine.precision}
-        self._work = WorkStatus(step.name, step.stats.snapshot, facts=facts)
+        self._work = WorkStatus(step.name, step.stats.snapshot, facts=stage.selection.facts())
 
     def detach(self) -> None:
         """The stage was unloaded."""

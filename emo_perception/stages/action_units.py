@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models import blendshapes
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.select import open_card
 from emo_models.labels import NEUTRAL
-from emo_models.weights import path as weight_path
 from emo_perception.config import ActionUnitConfig
 from emo_perception.stages.smoothing import TrackSmoother
 from emo_perception.types import NS_PER_S, ActionUnits, Emotions, FaceActionUnits, Faces, Side
@@ -78,13 +77,8 @@ class ActionUnitStage:
 
     def __init__(self, config: ActionUnitConfig) -> None:
         self.config = config
-        self.engine = OpenVinoEngine(
-            "face_blendshapes",
-            weight_path("face_blendshapes"),
-            inputs=["points"],
-            outputs=["coefficients"],
-            threads=config.threads,
-        )
+        self.selection = open_card("face_blendshapes", threads=config.threads)
+        self.engine = self.selection.engine
         self._smooth = TrackSmoother()
         self._baselines: dict[int, Baseline] = {}
         self._seen_ns: dict[int, int] = {}

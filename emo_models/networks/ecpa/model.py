@@ -281,13 +281,8 @@ class ECPA(Network):
     # -- construction --------------------------------------------------------------------------------------------------
 
     def _fusion(self) -> BertFusion | EncoderDecoder:
-        c = self.config
-        fusion = BertFusionConfig(
-            vocab_size=c.words, hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward,
-            positions=c.positions, visual_width=c.visual_width, dropout=c.dropout,
-            sparse_tokens=self.visual.tokens if c.learned_sparse else 0, word_embedding=c.text == "bert",
-        )  # fmt: skip
-        return BertFusion(fusion) if c.fusion == "bert" else EncoderDecoder(fusion)
+        fusion = fusion_config(self.config, self.visual.tokens)
+        return BertFusion(fusion) if self.config.fusion == "bert" else EncoderDecoder(fusion)
 
     def _face_networks(self) -> tuple[ERResNet | DDAMFN | None, ANFL | None, int]:
         """Networks of the ER and AU level, both frozen, and the width of the ER features; none without prompts."""
@@ -332,6 +327,15 @@ class ECPA(Network):
         kept = [span for span, has in zip(words, there[0].tolist(), strict=False) if has]
         evidence = explain(text, kept, t[0, there[0]], context.au, features.au_scores[row], row=row)
         return CaptionResult(text, caption, emotion, evidence)
+
+
+def fusion_config(c: EcpaConfig, visual_tokens: int) -> BertFusionConfig:
+    """The fusion that this ECPA has over M visual tokens."""
+    return BertFusionConfig(
+        vocab_size=c.words, hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward,
+        positions=c.positions, visual_width=c.visual_width, dropout=c.dropout,
+        sparse_tokens=visual_tokens if c.learned_sparse else 0, word_embedding=c.text == "bert",
+    )  # fmt: skip
 
 
 class FusionStepper:

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines.openvino import OpenVinoEngine
-from emo_models.engines.protocol import Engine, EngineError
+from emo_models.engines.protocol import EngineError
+from emo_models.engines.select import open_card
 from emo_models.weights import path as weight_path
 
 WEIGHTS: Final = "minilm"
@@ -40,15 +40,10 @@ class SentenceEncoder:
     Raises :class:`emo_models.weights.MissingWeights` or :class:`EngineError` where a part is missing. Not thread safe.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 0) -> None:
         self._tokenizer = _tokenizer()
-        self.engine: Engine = OpenVinoEngine(
-            WEIGHTS,
-            weight_path(WEIGHTS),
-            inputs=["input_ids", "attention_mask", "token_type_ids"],
-            outputs=["last_hidden_state"],
-            threads=threads,
-        )
+        self.selection = open_card(WEIGHTS, threads=threads)
+        self.engine = self.selection.engine
         self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:

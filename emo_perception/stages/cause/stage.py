@@ -61,7 +61,7 @@ class CauseStage:
     ) -> None:
         self.config = config
         self._encoder = encoder or SentenceEncoder(config.threads)
-        self.engine = self._encoder.engine
+        self.selection = self._encoder.selection
         self._reader = WordReader(self._encoder)
         self._ranker = Ranker(self._reader)
         self.memory = DialogueMemory(config.memory_min, config.memory_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines import EngineError
-from emo_models.engines.openvino import cpu_threads
+from emo_models.engines.threads import cpu_threads
 from emo_models.weights import path as weight_path
 from emo_perception.config import SpeechConfig
 from emo_perception.streaming.resample import RATE_HZ
@@ -74,10 +75,11 @@ class Recogniser:
     """
 
     backend = "ctranslate2"
+    device = "cpu"
 
     def __init__(self, name: str, threads: int = 0) -> None:
         self.name = Path(name).name
-        self.threads = cpu_threads(threads)
+        self.threads = cpu_threads("speech", threads)
         whisper = _whisper()
         place, files = _files(name)
 
@@ -91,6 +93,7 @@ class Recogniser:
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"speech.model {name}: faster-whisper cannot load it: {error}") from None
         self.precision = str(self._model.model.compute_type)
+        self.version = importlib.metadata.version("ctranslate2")
         log.info("speech: whisper %s, ctranslate2 %s, %d threads", self.name, self.precision, self.threads)
 
     def __call__(self, samples: NDArray[np.int16], config: SpeechConfig) -> Spoken | None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines.openvino import OpenVinoEngine
-from emo_models.weights import path as weight_path
+from emo_models.engines.select import open_card
 from emo_perception.config import SpeechConfig
 from emo_perception.streaming.resample import RATE_HZ
 from emo_perception.types import NS_PER_S
@@ -44,16 +43,10 @@ class Segment:
 
 
 class VoiceDetector:
-    """Silero's network over a stream: remembers what it heard. Raises as :class:`OpenVinoEngine`."""
+    """Silero's network over a stream: remembers what it heard. Raises as :func:`~emo_models.engines.select.open_card`."""
 
-    def __init__(self, threads: int = 1) -> None:
-        self.engine = OpenVinoEngine(
-            "voice_activity",
-            weight_path("voice_activity"),
-            inputs=("samples", "h", "c"),
-            outputs=("voice", "h", "c"),
-            threads=threads,
-        )
+    def __init__(self) -> None:
+        self.engine = open_card("voice_activity").engine
         self.reset()
 
     def reset(self) -> None:

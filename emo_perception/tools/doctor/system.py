@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from emo_models import weights
-from emo_models.engines.openvino import cpu_threads
+from emo_models.engines.threads import cpu_threads, usable_cores
 from emo_perception.config import ConfigError
 from emo_perception.preflight import require_ros
 from emo_perception.tools.doctor.finding import Context, Finding, Level, set_parameter
@@ -88,20 +88,10 @@ def _stale(built: object, sources: Path) -> Iterator[str]:
             yield source.stem
 
 
-def usable_cores(cgroup: Path) -> float:
-    """Cores that this process may use: its affinity, and the quota of a container (cgroup v2 ``cpu.max``)."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        return min(cores, int(quota) / int(period))
-    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
-        return cores
-
-
 def processor(context: Context) -> Iterator[Finding]:
     """Threads of the engines against the cores there are."""
     cores = usable_cores(context.cgroup)
-    engines = {n: cpu_threads(c.threads) for n, c in context.configs.items() if hasattr(c, "threads")}
+    engines = {n: cpu_threads(n, c.threads, cores) for n, c in context.configs.items() if hasattr(c, "threads")}
     told = ", ".join(f"{name} {threads}" for name, threads in engines.items())
     yield Finding(Level.OK, f"{cores:g} usable cores; threads of the engines: {told}")
     for name, threads in engines.items():
