@@ -13,9 +13,10 @@ from training.datasets.record import DatasetError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``emo toy``; returns 0, or 2 for a request that cannot be met."""
-    parser = argparse.ArgumentParser(prog="emo toy", description="A world of drawn people: see docs/toy-world.md.")
+    parser = argparse.ArgumentParser(prog="emo toy", description="A world of drawn people: see docs/toy_world.md.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_world(commands)
+    _add_train(commands)
     arguments = parser.parse_args(argv)
     code: int = arguments.run(arguments)
     return code
@@ -34,6 +35,32 @@ def _add_world(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     world.add_argument("--seconds", type=float, default=2.0, help="mean length of a clip; default: %(default)s")
     world.add_argument("--people", type=int, default=60, help="different people in training; default: %(default)s")
     world.set_defaults(run=_world)
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    trained = commands.add_parser(
+        "train", help="train small versions of all networks on drawn worlds, as make toy does"
+    )
+    trained.add_argument(
+        "--out", type=Path, default=Path("toy/out"), help="metrics, report, runs; default: %(default)s"
+    )
+    trained.add_argument("--worlds", type=Path, default=Path("toy"), help="folder of the worlds; default: %(default)s")
+    trained.add_argument("--jobs", type=int, default=0, help="steps side by side; default: one on each core")
+    trained.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    try:
+        from training.toy import ToyError, train_toys
+    except ImportError as error:
+        print(f"emo toy: {error}; in the checkout, type: make train", file=sys.stderr)
+        return 2
+    try:
+        train_toys(arguments.worlds, arguments.out, jobs=arguments.jobs)
+    except (ToyError, OSError) as error:
+        print(f"emo toy: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _world(arguments: argparse.Namespace) -> int:
