@@ -26,7 +26,9 @@ def _add_world(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     world = commands.add_parser(
         "world", help="draw clips and dialogues as data sets of MAFW's, MELD's and ECEM's layout"
     )
-    world.add_argument("--out", type=Path, required=True, help="folder for mafw, meld and ecem")
+    world.add_argument(
+        "--out", type=Path, default=Path("toy/world"), help="folder for mafw, meld and ecem; default: %(default)s"
+    )
     world.add_argument("--seed", type=int, default=0, help="another number, another world; default: %(default)s")
     world.add_argument("--clips", type=int, default=400, help="captioned clips; default: %(default)s")
     world.add_argument("--dialogues", type=int, default=100, help="default: %(default)s")
@@ -68,7 +70,7 @@ def _world(arguments: argparse.Namespace) -> int:
         from training.toyworld.clips import ClipOptions
         from training.toyworld.world import make_world
     except ImportError as error:
-        print(f"emo toy: {error}; in the checkout, type: make torch", file=sys.stderr)
+        print(f"emo toy: {error}; in the checkout, type: make train", file=sys.stderr)
         return 2
     started = time.monotonic()
     try:
