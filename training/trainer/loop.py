@@ -43,6 +43,8 @@ LOG_STEPS: Final = 10
 WEIGHTS_FILE: Final = "weights.safetensors"
 BEST_FILE: Final = "best.safetensors"
 RESULT_FILE: Final = "result.json"
+#: Where a task that makes a tokenizer keeps it, in the folder of the run.
+TOKENIZER_FOLDER: Final = "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,16 @@ def adamw_groups(groups: Sequence[Mapping[str, Any]], lr: float, weight_decay: f
 
 
 def publish(weights: Path, target: Path) -> None:
-    """Copy weights, whole or not at all. Raises :class:`RunError`."""
+    """Copy weights, whole or not at all; a tokenizer beside them goes into a folder of the weights' name.
+
+    Raises :class:`RunError`.
+    """
     unfinished = target.with_name(target.name + ".unfinished")
     with saving(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, unfinished)
+        if (words := weights.parent / TOKENIZER_FOLDER).is_dir():
+            shutil.copytree(words, target.with_suffix("") / TOKENIZER_FOLDER, dirs_exist_ok=True)
         unfinished.replace(target)
 
 
