@@ -78,6 +78,25 @@ def test_killed_in_two_epochs_and_taken_up_again_ends_with_the_same_bits(tmp_pat
     assert read_metrics(tmp_path / "run") == read_metrics(folder)
 
 
+def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path, uninterrupted, monkeypatch):
+    monkeypatch.setenv("STOP_AT", "5")
+    with pytest.raises(KeyboardInterrupt):
+        run(make_recipe(tmp_path / "run"))
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000005"]
+    monkeypatch.delenv("STOP_AT")
+    assert run(make_recipe(tmp_path / "run")).sha256 == uninterrupted[0].sha256
+
+
+def test_published_weights_take_their_tokenizer_along(tmp_path, monkeypatch, uninterrupted):
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(uninterrupted[1], tmp_path / "run")
+    (tmp_path / "run" / "tokenizer").mkdir()
+    (tmp_path / "run" / "tokenizer" / "tokenizer.json").write_text("{}")
+    run(make_recipe(tmp_path / "run", publish="toy/er.safetensors"))
+    assert read_card(tmp_path / "cache" / "toy" / "er.safetensors").sha256 == uninterrupted[0].sha256
+    assert (tmp_path / "cache" / "toy" / "er" / "tokenizer" / "tokenizer.json").read_text() == "{}"
+
+
 def test_other_seed_ends_elsewhere(tmp_path, uninterrupted):
     assert run(make_recipe(tmp_path / "run", seed=89)).sha256 != uninterrupted[0].sha256
 

@@ -82,7 +82,8 @@ class Variation:
             return short_edge_crop(image, form.resize, form.crop, form.kernel)
         scaled = short_edge_crop(image, form.resize, form.resize, form.kernel)
         top, left = rng.integers(form.resize - form.crop + 1, size=2)
-        return np.asarray(scaled[top : top + form.crop, left : left + form.crop])
+        cut: Image = scaled[top : top + form.crop, left : left + form.crop]
+        return cut
 
     def _move(self, image: Image, rng: np.random.Generator) -> Image:
         height, width = image.shape[:2]
