@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,11 @@ def train_toys(
             crew.end()
             raise
     found = {step.name: _result(out, step.name) for step in steps if step.command[0] == "train"}
-    values = {"seconds": round(time.monotonic() - begin, 1), "cores": os.cpu_count(), "steps": found}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    values = {
+        "seconds": round(time.monotonic() - begin, 1), "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "cores": os.cpu_count(), "steps": found,
+    }  # fmt: skip
     replace_file(out / METRICS_FILE, json.dumps(values, indent=1) + "\n")
     write(out, report([step for step in steps if step.name in found], found, out))
     tell(f"metrics: {out / METRICS_FILE}; report: {out / 'report.html'}; weights: {cache_dir() / 'toy'}")
