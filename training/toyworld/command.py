@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="emo toy", description="A world of drawn people: see docs/toy_world.md.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_world(commands)
+    _add_pictures(commands)
     _add_train(commands)
     arguments = parser.parse_args(argv)
     code: int = arguments.run(arguments)
@@ -37,6 +38,33 @@ def _add_world(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     world.add_argument("--seconds", type=float, default=2.0, help="mean length of a clip; default: %(default)s")
     world.add_argument("--people", type=int, default=60, help="different people in training; default: %(default)s")
     world.set_defaults(run=_world)
+
+
+def _add_pictures(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    drawn = {
+        "faces": "draw single faces in folders by what they show",
+        "scenes": "draw single scenes with a sentence that says what happens",
+    }
+    for kind, about in drawn.items():
+        pictures = commands.add_parser(kind, help=about)
+        pictures.add_argument("--out", type=Path, default=Path("toy") / kind, help="folder; default: %(default)s")
+        pictures.add_argument("--seed", type=int, default=6, help="default: %(default)s")
+        pictures.add_argument("--pictures", type=int, default=2400, help="default: %(default)s")
+        pictures.set_defaults(run=_pictures, kind=kind)
+
+
+def _pictures(arguments: argparse.Namespace) -> int:
+    if arguments.out.is_dir() and any(arguments.out.iterdir()):
+        print(f"emo toy: {arguments.out} is not empty; delete it, or give another folder with --out", file=sys.stderr)
+        return 2
+    from training.toyworld.pictures import write_faces, write_scenes
+
+    if arguments.kind == "faces":
+        counts = write_faces(arguments.out, arguments.seed, arguments.pictures)
+        print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    else:
+        print(f"{write_scenes(arguments.out, arguments.seed, arguments.pictures)} different captions")
+    return 0
 
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

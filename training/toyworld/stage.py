@@ -44,6 +44,13 @@ def play_dialogue(
     """Dialogue ``number`` of the world ``seed``; ``held_out``: with people whom training does not see."""
     rng = np.random.default_rng([seed, 4, number])
     script = write_script(rng, options.fps, seconds, distraction=distraction)
+    return play_script(rng, script, seed, number, options, held_out=held_out)
+
+
+def play_script(
+    rng: np.random.Generator, script: Script, seed: int, number: int, options: ClipOptions, *, held_out: bool
+) -> Played:
+    """A script with people and a place that are chosen by chance."""
     speaking = np.concatenate([np.full(line.end - line.start, line.speaker) for line in script.lines])
     place = PLACES[rng.integers(len(PLACES))]
     actors = tuple(
