@@ -158,6 +158,13 @@ def test_accumulated_pieces_are_one_batch(tmp_path):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_mixed_precision_learns_too(tmp_path):
+    run(make_recipe(tmp_path / "run", precision="bf16", accumulate=2))
+    first, last = (line["loss"] for line in read_metrics(tmp_path / "run") if line["kind"] == "epoch")
+    assert last < first / 2
+    assert load_weights(tmp_path / "run" / "weights.safetensors")[0].fc.weight.dtype == torch.float32
+
+
 # A full disk
 
 
@@ -313,4 +320,4 @@ def test_unknown_recipe_and_task(tmp_path, capsys):
         "task: ecpaa\nnetwork: {name: ecpa}\ndata: {name: mafw, root: x}\noptimiser: {lr: 1e-3}\nepochs: 1\nbatch: 1\n"
     )
     assert command.main([str(file), "--out", str(tmp_path / "run")]) == 2
-    assert "task: expected one of anfl, clip, ddamfn, detector, ecpa" in capsys.readouterr().err
+    assert "task: expected one of actions, anfl, clip, ddamfn, detector, ecpa" in capsys.readouterr().err

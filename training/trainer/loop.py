@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -73,6 +74,8 @@ def train(recipe: Recipe, *, resume: bool = True, make_task: Callable[[Recipe], 
         DoomedRunError: the run cannot come to anything.
 
     """
+    # accelerate fixes the precision once for a process; a plan of trainings may ask for another in the next.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
         gradient_accumulation_steps=recipe.accumulate,
