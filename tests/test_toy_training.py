@@ -55,7 +55,7 @@ def test_no_step_starts_before_what_it_needs():
         future.set_result(None)
         return future
 
-    toy._in_order(toy.STEPS, start)
+    toy._in_order(toy.STEPS, start, jobs=2)
     assert sorted(started) == sorted(step.name for step in toy.STEPS)
 
 

@@ -95,9 +95,10 @@ def train_toys(
     begin = time.monotonic()
     (out / "runs").mkdir(parents=True, exist_ok=True)
     crew = Crew(home, out, tell)
-    with ThreadPoolExecutor(jobs or min(len(steps), os.cpu_count() or 1)) as pool:
+    jobs = jobs or os.cpu_count() or 1
+    with ThreadPoolExecutor(jobs) as pool:
         try:
-            _in_order(steps, lambda step: pool.submit(crew.do, step))
+            _in_order(steps, lambda step: pool.submit(crew.do, step), jobs)
         except BaseException:
             crew.end()
             raise
@@ -113,11 +114,12 @@ def train_toys(
     return values
 
 
-def _in_order(steps: Sequence[Step], start: Callable[[Step], Future[None]]) -> None:
-    """Start each step when those that it needs are done."""
+def _in_order(steps: Sequence[Step], start: Callable[[Step], Future[None]], jobs: int) -> None:
+    """Start each step when those that it needs are done; of those that could start, the first."""
     left, done, running = list(steps), set[str](), dict[Future[None], str]()
     while left or running:
-        for step in [step for step in left if set(step.needs) <= done]:
+        ready = [step for step in left if set(step.needs) <= done]
+        for step in ready[: jobs - len(running)]:
             left.remove(step)
             running[start(step)] = step.name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
