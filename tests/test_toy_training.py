@@ -20,7 +20,7 @@ from training.trainer.task import TASKS  # noqa: E402
 def small():
     faces = ("epochs=1", "batch=4", "options.clips.frames=2", "network.options.width=8")
     return (
-        toy.world("world_actions", 1, 10, 0),
+        toy.drawing("world_actions", "clips", "world", "--seed", "1", "--clips", "10", "--dialogues", "0"),
         toy.training("er_toy", "faces", ["world_actions"], *faces),
     )
 
@@ -59,8 +59,8 @@ def test_no_step_starts_before_what_it_needs():
     assert sorted(started) == sorted(step.name for step in toy.STEPS)
 
 
-def test_every_toy_recipe_is_a_step_and_every_need_is_there():
+def test_every_task_has_a_step_and_every_need_is_there():
     trained = {step.command[1] for step in toy.STEPS if step.command[0] == "train"}
-    assert trained == {name for name in recipe_names() if name.endswith("_toy")}
+    assert trained <= {name for name in recipe_names() if name.endswith("_toy")}
     assert {need for step in toy.STEPS for need in step.needs} <= {step.name for step in toy.STEPS}
     assert set(TASKS) == {toy.load_recipe(name).task for name in trained}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emo_models.weights import cache_dir
+from emo_perception.tools import cli
 from training.evaluation.curves import read_curves
 from training.evaluation.document import Block, Heading, Paragraph, Picture, Table, write
 from training.evaluation.plots import curves
@@ -30,6 +31,8 @@ from training.trainer.state import replace_file
 METRICS_FILE: Final = "metrics.json"
 #: Folder that the packaged toy recipes read their worlds from.
 HOME: Final = Path("toy")
+
+WITH_PARENT: Final = Path(cli.__file__).with_name("_with_parent.py")
 
 Tell = Callable[[str], None]
 
@@ -52,10 +55,9 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def world(name: str, seed: int, clips: int, dialogues: int) -> Step:
-    """Drawing a world."""
-    words = ("toy", "world", "--seed", str(seed), "--clips", str(clips), "--dialogues", str(dialogues), "--out")
-    return Step(name, f"{clips} clips and {dialogues} dialogues", words)
+def drawing(name: str, about: str, *command: str) -> Step:
+    """Something drawn, as ``emo toy`` can."""
+    return Step(name, about, ("toy", *command, "--out"))
 
 
 def training(recipe: str, about: str, needs: Sequence[str], *changes: str, name: str = "") -> Step:
@@ -64,21 +66,26 @@ def training(recipe: str, about: str, needs: Sequence[str], *changes: str, name:
     return Step(name or recipe, about, ("train", recipe, *sets, "--out"), tuple(needs))
 
 
-#: The networks that ECPA and FAME-Net take as they are learn from other worlds than these two, other people included. The
-#: longest chains stand first.
+#: The networks that ECPA and FAME-Net take as they are learn from other worlds than these two, other people included. What
+#: others wait for longest stands first.
 STEPS: Final = (
-    world("world_actions", 1, 400, 0),
+    drawing("world_actions", "400 clips", "world", "--seed", "101", "--clips", "400", "--dialogues", "0"),
     training("language_toy", "a language model, taught by scripts of dialogues", []),
-    world("world_clip", 4, 0, 90),
-    training("anfl_toy", "ANFL: action units of faces", ["world_actions"]),
+    drawing("world", "400 clips with captions", "world", "--seed", "1", "--clips", "400", "--dialogues", "0"),
     training("actions_toy", "Video Swin: actions, things and places", ["world_actions"]),
-    training("clip_toy", "CLIP: pictures against words", ["world_clip"]),
-    world("world", 2, 400, 0),
-    world("world_fame", 3, 0, 120),
-    training("ddamfn_toy", "DDAMFN: expression of faces, for FAME-Net", ["world_actions"]),
-    training("swinbert_toy", "captions without prompts, from which ECPA starts", ["world", "actions_toy"], "epochs=60"),
-    training("ecpa_toy", "ECPA: captions with evidence", ["world", "anfl_toy", "swinbert_toy"], "epochs=40"),
-    training("fame_toy", "FAME-Net: causes of emotions", ["world_fame", "clip_toy", "language_toy", "ddamfn_toy"]),
+    training("anfl_toy", "ANFL: action units of faces", ["world_actions"]),
+    training("swinbert_toy", "captions without prompts, which ECPA starts from", ["world", "actions_toy"]),
+    drawing("scenes", "2400 scenes", "scenes"),
+    training("clip_scenes_toy", "CLIP: pictures against words", ["scenes"]),
+    drawing("faces", "2400 faces", "faces"),
+    training("ddamfn_faces_toy", "DDAMFN: expression of faces, for FAME-Net", ["faces"]),
+    drawing("world_fame", "120 dialogues", "world", "--seed", "3", "--clips", "0", "--dialogues", "120"),
+    training("ecpa_toy", "ECPA: captions with evidence", ["world", "anfl_toy", "swinbert_toy"]),
+    training(
+        "fame_toy",
+        "FAME-Net: causes of emotions",
+        ["world_fame", "clip_scenes_toy", "language_toy", "ddamfn_faces_toy"],
+    ),
     training("detector_toy", "SCRFD: faces and five points in whole scenes", ["world_actions"]),
     training("er_toy", "ResNet: expression of faces, another source of ECPA's ER prompt", ["world_actions"]),
 )
@@ -144,7 +151,9 @@ class Crew:
         if drawn:
             shutil.rmtree(folder, ignore_errors=True)  # half a world is drawn again
         log = self.out / "runs" / f"{step.name}.log"
-        command = [sys.executable, "-m", "emo_perception.tools.cli", *step.command, str(folder), *self._data(step)]
+        # A child ends with this process, however that happens.
+        launcher = [sys.executable, "-I", "-S", str(WITH_PARENT), str(os.getpid())] if sys.platform == "linux" else []
+        command = [*launcher, sys.executable, "-m", cli.__name__, *step.command, str(folder), *self._data(step)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with log.open("w", encoding="utf-8") as told:
             process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -85,6 +86,7 @@ def _train(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         print(f"emo toy: {error}; in the checkout, type: make train", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends as Ctrl-C does: with checkpoints
     try:
         train_toys(arguments.worlds, arguments.out, jobs=arguments.jobs)
     except (ToyError, OSError) as error:
