@@ -82,8 +82,7 @@ class Variation:
             return short_edge_crop(image, form.resize, form.crop, form.kernel)
         scaled = short_edge_crop(image, form.resize, form.resize, form.kernel)
         top, left = rng.integers(form.resize - form.crop + 1, size=2)
-        cut: Image = scaled[top : top + form.crop, left : left + form.crop]
-        return cut
+        return np.asarray(scaled[top : top + form.crop, left : left + form.crop])
 
     def _move(self, image: Image, rng: np.random.Generator) -> Image:
         height, width = image.shape[:2]
@@ -98,7 +97,7 @@ class Variation:
         values = image.astype(np.float32)
         values = values.mean() + contrast * (values - values.mean())
         grey = values.mean(2, keepdims=True)
-        return np.clip((grey + saturation * (values - grey)) * brightness, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip((grey + saturation * (values - grey)) * brightness, 0, 255), np.uint8)
 
 
 def _blot(image: Image, rng: np.random.Generator) -> Image:
