@@ -85,7 +85,10 @@ def train(recipe: Recipe, *, resume: bool = True, make_task: Callable[[Recipe], 
     folder = RunFolder(recipe, fresh=not resume, main=accelerator.is_main_process)
     try:
         accelerator.wait_for_everyone()
-        return Trainer(recipe, accelerator, folder, make_task).run()
+        done = completed(folder.path) or Trainer(recipe, accelerator, folder, make_task).run()
+        if recipe.publish and accelerator.is_main_process:
+            publish(done.weights, cache_dir() / recipe.publish)
+        return done
     finally:
         folder.close()
 
@@ -113,6 +116,15 @@ def adamw_groups(groups: Sequence[Mapping[str, Any]], lr: float, weight_decay: f
         made.append({**base, "params": [p for p in params if p.ndim > 1], "weight_decay": weight_decay})
         made.append({**base, "params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0})
     return [{**group, "full_lr": group["lr"]} for group in made if group["params"]]
+
+
+def completed(run: Path) -> TrainResult | None:
+    """What a complete run came to, None for one that is not."""
+    file, weights = run / RESULT_FILE, run / WEIGHTS_FILE
+    if not file.is_file() or not weights.is_file():
+        return None
+    values = json.loads(file.read_text(encoding="utf-8"))
+    return TrainResult(**{**values, "weights": weights})
 
 
 def publish(weights: Path, target: Path) -> None:
@@ -175,22 +187,12 @@ class Trainer:
         return recipe.batch // pieces
 
     def run(self) -> TrainResult:
-        """Train and write the weights, or read what a complete run wrote."""
-        if (done := self._done()) is None:
-            with self._signals():
-                self._train()
-            done = self._finish()
-        self._publish(done)
-        return done
+        """Train and write the weights."""
+        with self._signals():
+            self._train()
+        return self._finish()
 
     # Before and after
-
-    def _done(self) -> TrainResult | None:
-        file, weights = self.folder.path / RESULT_FILE, self.folder.path / WEIGHTS_FILE
-        if not file.is_file() or not weights.is_file():
-            return None
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return TrainResult(**{**values, "weights": weights})
 
     def _prepare(self) -> None:
         o = self.recipe.optimiser
@@ -241,10 +243,6 @@ class Trainer:
                 card = save_weights(cast("Network", self.task.network), unfinished, card)
                 unfinished.replace(file)
         return card
-
-    def _publish(self, done: TrainResult) -> None:
-        if self.recipe.publish and self.main:
-            publish(done.weights, cache_dir() / self.recipe.publish)
 
     # The loop
 
