@@ -44,7 +44,7 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch train engines gstreamer test test-slow lint demo bench docs clean test-engines
+.PHONY: help setup torch train engines gstreamer test test-slow test-engines lint demo toy bench docs clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -128,6 +128,9 @@ lint: setup ## ruff and mypy only
 
 demo: setup ## run the graph on a video: make demo [SOURCE=/dev/video0|file|picture|rtsp://...] [OUT=folder]
 	@$(BIN)/emo demo --out "$$OUT" $${SOURCE:+--source "$$SOURCE"}
+
+toy: train ## draw a world and train small versions of all networks on it, without any data (a quarter of an hour)
+	@$(BIN)/emo toy train
 
 bench: setup ## measure speed (stages alone, through ROS, a naive loop), speech, causes and memory
 	@if $(BIN)/python -c 'import torch, transformers' 2>/dev/null; then $(BIN)/python -m benchmarks.networks --out benchmarks/out; \

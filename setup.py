@@ -92,6 +92,7 @@ setup(
             "eval = training.evaluation.command:main",
             "neutral = training.neutral:main",
             "run = emo_perception.tools.run:main",
+            "toy = training.toyworld.command:main",
             "train = training.trainer.command:main",
             "weights = emo_perception.tools.weights:main",
         ],

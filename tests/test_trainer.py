@@ -78,6 +78,25 @@ def test_killed_in_two_epochs_and_taken_up_again_ends_with_the_same_bits(tmp_pat
     assert read_metrics(tmp_path / "run") == read_metrics(folder)
 
 
+def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path, uninterrupted, monkeypatch):
+    monkeypatch.setenv("STOP_AT", "5")
+    with pytest.raises(KeyboardInterrupt):
+        run(make_recipe(tmp_path / "run"))
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000005"]
+    monkeypatch.delenv("STOP_AT")
+    assert run(make_recipe(tmp_path / "run")).sha256 == uninterrupted[0].sha256
+
+
+def test_published_weights_take_their_tokenizer_along(tmp_path, monkeypatch, uninterrupted):
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(uninterrupted[1], tmp_path / "run")
+    (tmp_path / "run" / "tokenizer").mkdir()
+    (tmp_path / "run" / "tokenizer" / "tokenizer.json").write_text("{}")
+    run(make_recipe(tmp_path / "run", publish="toy/er.safetensors"))
+    assert read_card(tmp_path / "cache" / "toy" / "er.safetensors").sha256 == uninterrupted[0].sha256
+    assert (tmp_path / "cache" / "toy" / "er" / "tokenizer" / "tokenizer.json").read_text() == "{}"
+
+
 def test_other_seed_ends_elsewhere(tmp_path, uninterrupted):
     assert run(make_recipe(tmp_path / "run", seed=89)).sha256 != uninterrupted[0].sha256
 
@@ -137,6 +156,13 @@ def test_accumulated_pieces_are_one_batch(tmp_path):
     pieces = run(make_recipe(tmp_path / "pieces", options={"plain": True}, epochs=1, accumulate=4))
     a, b = (load_weights(result.weights)[0].fc.weight for result in (whole, pieces))
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_mixed_precision_learns_too(tmp_path):
+    run(make_recipe(tmp_path / "run", precision="bf16", accumulate=2))
+    first, last = (line["loss"] for line in read_metrics(tmp_path / "run") if line["kind"] == "epoch")
+    assert last < first / 2
+    assert load_weights(tmp_path / "run" / "weights.safetensors")[0].fc.weight.dtype == torch.float32
 
 
 # A full disk
@@ -294,4 +320,4 @@ def test_unknown_recipe_and_task(tmp_path, capsys):
         "task: ecpaa\nnetwork: {name: ecpa}\ndata: {name: mafw, root: x}\noptimiser: {lr: 1e-3}\nepochs: 1\nbatch: 1\n"
     )
     assert command.main([str(file), "--out", str(tmp_path / "run")]) == 2
-    assert "task: expected one of anfl, clip, ddamfn, detector, ecpa" in capsys.readouterr().err
+    assert "task: expected one of actions, anfl, clip, ddamfn, detector, ecpa" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """A small task for the tests of the trainer: sums of numbers, learned with dropout and augmentation.
 
 As a program, ``python training_task.py FOLDER CHANGES``, with CHANGES of the recipe as JSON, trains it. With ``KILL_AT=n`` in
-the environment it kills itself in its n-th forward pass; with ``FILE_LIMIT=n`` no file may become larger than n bytes.
+the environment it kills itself in its n-th forward pass, with ``STOP_AT=n`` it types Ctrl-C there; with ``FILE_LIMIT=n`` no file may become larger than n bytes.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class ToyTask(BaseTask):
         self.passes += 1
         if self.passes == int(os.environ.get("KILL_AT", "0")):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.passes == int(os.environ.get("STOP_AT", "0")):
+            signal.raise_signal(signal.SIGINT)
         features = self.network(images).features
         dropped = features if self.recipe.options.get("plain") else nn.functional.dropout(features, 0.3)
         loss = nn.functional.cross_entropy(self.network.fc(dropped), labels)

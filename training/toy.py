@@ -1,81 +1,203 @@
-"""All networks, small, on a drawn world, one after the other: what ``make toy`` does.
+"""All networks, small, on drawn worlds: what ``make toy`` does.
 
-Each step is a recipe that may also be followed by itself. A step that is complete is not repeated, so a run that was
-stopped goes on where it was.
+Each step is a recipe that may also be followed by itself. Steps run side by side, one thread each, as far as they do not
+need each other. What is complete is not repeated, so that a run which was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from emo_models.weights import toy_file
-from training.evaluation.document import Block, Heading, Paragraph, Table, write
-from training.trainer.log import read_metrics
-from training.trainer.loop import TrainResult, train
+from emo_models.weights import cache_dir
+from emo_perception.tools import cli
+from training.evaluation.curves import read_curves
+from training.evaluation.document import Block, Heading, Paragraph, Picture, Table, write
+from training.evaluation.plots import curves
+from training.trainer.loop import RESULT_FILE
 from training.trainer.recipe import load_recipe
 from training.trainer.state import replace_file
 
 METRICS_FILE: Final = "metrics.json"
+#: Folder that the packaged toy recipes read their worlds from.
+HOME: Final = Path("toy")
+
+WITH_PARENT: Final = Path(cli.__file__).with_name("_with_parent.py")
+
+Tell = Callable[[str], None]
+
+
+class ToyError(RuntimeError):
+    """A step failed; the message names it and has what it said."""
+
+
+#: Stands in a world that is complete.
+DONE: Final = ".complete"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training: a packaged recipe and what is smaller than in it."""
+    """A piece of work in a process of its own: arguments of ``emo``; ``needs``: steps that must be done before."""
 
-    recipe: str
+    name: str
     about: str
-    changes: tuple[str, ...] = ()
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
+def drawing(name: str, about: str, *command: str) -> Step:
+    """Something drawn, as ``emo toy`` can."""
+    return Step(name, about, ("toy", *command, "--out"))
+
+
+def training(recipe: str, about: str, needs: Sequence[str], *changes: str, name: str = "") -> Step:
+    """Following a packaged recipe; ``changes``: fields that are other than in it; ``name``: of a second one of the kind."""
+    sets = tuple(word for change in changes for word in ("--set", change))
+    return Step(name or recipe, about, ("train", recipe, *sets, "--out"), tuple(needs))
+
+
+#: The networks that ECPA and FAME-Net take as they are learn from other worlds than these two, other people included. What
+#: others wait for longest stands first.
 STEPS: Final = (
-    Step("detector_toy", "SCRFD: faces and five points in whole scenes"),
-    Step("anfl_toy", "ANFL: action units of faces"),
-    Step("er_toy", "ResNet: expression of faces, for ECPA"),
-    Step("ddamfn_toy", "DDAMFN: expression of faces, for FAME-Net"),
+    drawing("world_actions", "400 clips", "world", "--seed", "101", "--clips", "400", "--dialogues", "0"),
+    training("language_toy", "a language model, taught by scripts of dialogues", []),
+    drawing("world", "400 clips with captions", "world", "--seed", "1", "--clips", "400", "--dialogues", "0"),
+    training("actions_toy", "Video Swin: actions, things and places", ["world_actions"]),
+    training("anfl_toy", "ANFL: action units of faces", ["world_actions"]),
+    training("swinbert_toy", "captions without prompts, which ECPA starts from", ["world", "actions_toy"]),
+    drawing("scenes", "2400 scenes", "scenes"),
+    training("clip_scenes_toy", "CLIP: pictures against words", ["scenes"]),
+    drawing("faces", "2400 faces", "faces"),
+    training("ddamfn_faces_toy", "DDAMFN: expression of faces, for FAME-Net", ["faces"]),
+    drawing("world_fame", "120 dialogues", "world", "--seed", "3", "--clips", "0", "--dialogues", "120"),
+    training("ecpa_toy", "ECPA: captions with evidence", ["world", "anfl_toy", "swinbert_toy"]),
+    training(
+        "fame_toy",
+        "FAME-Net: causes of emotions",
+        ["world_fame", "clip_scenes_toy", "language_toy", "ddamfn_faces_toy"],
+    ),
+    training("detector_toy", "SCRFD: faces and five points in whole scenes", ["world_actions"]),
+    training("er_toy", "ResNet: expression of faces, another source of ECPA's ER prompt", ["world_actions"]),
 )
 
 
 def train_toys(
-    world: Path, out: Path, steps: Sequence[Step] = STEPS, *, tell: Callable[[str], None] = print
+    home: Path, out: Path, steps: Sequence[Step] = STEPS, *, jobs: int = 0, tell: Tell = print
 ) -> dict[str, Any]:
-    """Follow the steps' recipes on the data sets below ``world``; writes ``metrics.json`` and the report into ``out``.
+    """Do all steps, the worlds in ``home``; writes ``metrics.json`` and the report into ``out``.
 
-    Returns what ``metrics.json`` holds. Raises what :func:`training.trainer.loop.train` raises.
+    ``jobs``: steps side by side, 0 for one on each core. Returns what ``metrics.json`` holds. Raises
+    :class:`ToyError` when a step fails; the others are then ended, and keep their checkpoints.
     """
-    found: dict[str, TrainResult] = {}
     begin = time.monotonic()
-    for number, step in enumerate(steps, 1):
-        tell(f"[{number}/{len(steps)}] {step.recipe}: {step.about}")
-        found[step.recipe] = train(_recipe(step, world, out))
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in list(found[step.recipe].metrics.items())[:4])
-        tell(f"      {figures}  ({time.monotonic() - begin:.0f} s so far)")
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    crew = Crew(home, out, tell)
+    jobs = jobs or os.cpu_count() or 1
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            _in_order(steps, lambda step: pool.submit(crew.do, step), jobs)
+        except BaseException:
+            crew.end()
+            raise
+    found = {step.name: _result(out, step.name) for step in steps if step.command[0] == "train"}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     values = {
-        "seconds": round(sum(result.seconds for result in found.values()), 1),
-        "steps": {
-            name: {"metrics": dict(r.metrics), "steps": r.steps, "seconds": r.seconds, "sha256": r.sha256}
-            for name, r in found.items()
-        },
-    }
+        "seconds": round(time.monotonic() - begin, 1), "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "cores": os.cpu_count(), "steps": found,
+    }  # fmt: skip
     replace_file(out / METRICS_FILE, json.dumps(values, indent=1) + "\n")
-    write(out, report(steps, found, out))
-    tell(f"metrics: {out / METRICS_FILE}; report: {out / 'report.html'}; weights: {toy_file('*').parent}")
+    write(out, report([step for step in steps if step.name in found], found, out))
+    tell(f"metrics: {out / METRICS_FILE}; report: {out / 'report.html'}; weights: {cache_dir() / 'toy'}")
     return values
 
 
-def _recipe(step: Step, world: Path, out: Path) -> Any:
-    """The step's recipe with its data in ``world`` instead of ``toy/world``."""
-    plain = load_recipe(step.recipe, step.changes)
-    root = Path(plain.data.root)
-    moved = world / root.relative_to("toy/world") if root.is_relative_to("toy/world") else root
-    return load_recipe(step.recipe, (*step.changes, f"data.root={moved}"), out / "runs" / step.recipe)
+def _in_order(steps: Sequence[Step], start: Callable[[Step], Future[None]], jobs: int) -> None:
+    """Start each step when those that it needs are done; of those that could start, the first."""
+    left, done, running = list(steps), set[str](), dict[Future[None], str]()
+    while left or running:
+        ready = [step for step in left if set(step.needs) <= done]
+        for step in ready[: jobs - len(running)]:
+            left.remove(step)
+            running[start(step)] = step.name
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            future.result()
+            done.add(name)
 
 
-def report(steps: Sequence[Step], found: Mapping[str, TrainResult], out: Path) -> list[Block]:
+class Crew:
+    """The processes of the steps."""
+
+    def __init__(self, home: Path, out: Path, tell: Tell) -> None:
+        self.home, self.out, self.tell = home, out, tell
+        self._running: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def do(self, step: Step) -> None:
+        """Run one step to its end. Raises :class:`ToyError`."""
+        folder, begin, drawn = self._folder(step), time.monotonic(), step.command[0] == "toy"
+        if self._ended or (drawn and (folder / DONE).is_file()):
+            return
+        if drawn:
+            shutil.rmtree(folder, ignore_errors=True)  # half a world is drawn again
+        log = self.out / "runs" / f"{step.name}.log"
+        # A child ends with this process, however that happens.
+        launcher = [sys.executable, "-I", "-S", str(WITH_PARENT), str(os.getpid())] if sys.platform == "linux" else []
+        command = [*launcher, sys.executable, "-m", cli.__name__, *step.command, str(folder), *self._data(step)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with log.open("w", encoding="utf-8") as told:
+            process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT, text=True)
+            self._running.add(process)
+            code = process.wait()
+            self._running.discard(process)
+        if code:
+            said = log.read_text(encoding="utf-8").strip().splitlines()
+            raise ToyError(
+                f"{step.name} ended with {code}: {said[-1] if said else 'nothing was said'} (all of it: {log})"
+            )
+        if drawn:
+            (folder / DONE).touch()
+        self.tell(f"{step.name:<16} {step.about}: {time.monotonic() - begin:.0f} s{self._figures(step)}")
+
+    def end(self) -> None:
+        """Ask what still runs to stop; trainings write a checkpoint first."""
+        self._ended = True
+        for process in list(self._running):
+            process.terminate()
+
+    def _folder(self, step: Step) -> Path:
+        return self.home / step.name if step.command[0] == "toy" else self.out / "runs" / step.name
+
+    def _data(self, step: Step) -> tuple[str, ...]:
+        """The recipe's world, where it is not in ``toy/``."""
+        if step.command[0] == "toy":
+            return ()
+        root = Path(load_recipe(step.command[1]).data.root)
+        return ("--set", f"data.root={self.home / root.relative_to(HOME)}") if root.is_relative_to(HOME) else ()
+
+    def _figures(self, step: Step) -> str:
+        if step.command[0] == "toy":
+            return ""
+        metrics = _result(self.out, step.name)["metrics"]
+        return "; " + ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[:4])
+
+
+def _result(out: Path, name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((out / "runs" / name / RESULT_FILE).read_text(encoding="utf-8"))
+    return values
+
+
+def report(steps: Sequence[Step], found: Mapping[str, Mapping[str, Any]], out: Path) -> list[Block]:
     """What came of it, as a page."""
     blocks: list[Block] = [
         Heading("Toy world: what the small networks learned", 1),
@@ -84,14 +206,15 @@ def report(steps: Sequence[Step], found: Mapping[str, TrainResult], out: Path) -
         ),
     ]
     for step in steps:
-        result = found[step.recipe]
-        losses = [line["loss"] for line in read_metrics(out / "runs" / step.recipe) if line["kind"] == "epoch"]
+        result = found[step.name]
         blocks += [
             Heading(step.about, 2),
-            Paragraph(
-                f"Recipe {step.recipe}: {result.steps} steps in {result.seconds:.0f} s; mean loss of the first epoch "
-                f"{losses[0]:.3f}, of the last {losses[-1]:.3f}."
-            ),
-            Table(("metric", "value"), [(name, f"{value:.4f}") for name, value in result.metrics.items()]),
+            Paragraph(f"Recipe {step.name}: {result['steps']} steps in {result['seconds']:.0f} s."),
+            Table(("metric", "value"), [(name, f"{value:.4f}") for name, value in result["metrics"].items()]),
         ]
+    losses = {
+        step.name: {"loss": seen["train/loss"]} for step in steps if (seen := read_curves(out / "runs" / step.name))
+    }
+    if losses:
+        blocks += [Heading("Losses", 2), Picture("losses", curves(losses), "Training loss over the steps")]
     return blocks

@@ -106,13 +106,12 @@ class Clip(Network):
         return ClipOutput(image, text, self.logit_scale.exp().clamp(max=100.0) * image @ text.T)
 
 
-def contrastive_loss(scores_BB: Tensor, same_BB: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy. ``same``: which texts are right for a picture; at least the diagonal.
+def contrastive_loss(scores_BC: Tensor, same_BC: Tensor) -> Tensor:
+    """CLIP's symmetric cross-entropy between B pictures and C texts, each with a counterpart; ``same``: who belongs together.
 
-    Where several items of a batch have the same caption the target is spread over them, so that equals are not pushed
-    apart.
+    Where one text belongs to several pictures, the target is spread over them, so that equals are not pushed apart.
     """
-    rows = same_BB.to(scores_BB.dtype)
-    forth = F.cross_entropy(scores_BB, rows / rows.sum(1, keepdim=True))
-    back = F.cross_entropy(scores_BB.T, rows.T / rows.sum(0)[:, None])
+    rows = same_BC.to(scores_BC.dtype)
+    forth = F.cross_entropy(scores_BC, rows / rows.sum(1, keepdim=True))
+    back = F.cross_entropy(scores_BC.T, rows.T / rows.sum(0)[:, None])
     return (forth + back) / 2

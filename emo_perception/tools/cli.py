@@ -34,6 +34,7 @@ BUILT_IN: Final = {
     "eval": "training.evaluation.command:main",
     "neutral": "training.neutral:main",
     "run": "emo_perception.tools.run:main",
+    "toy": "training.toyworld.command:main",
     "train": "training.trainer.command:main",
     "weights": "emo_perception.tools.weights:main",
 }

@@ -22,6 +22,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from training.evaluation.predictions import read_predictions
+from training.metrics.base import MetricError
+
 CRITERIA: Final = ("coherence", "fluency", "relevance")
 LOWEST, HIGHEST = 1, 5
 #: What the raters are told; the paper's wording of the three.
@@ -223,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         key = json.loads((options.folder / "key.json").read_text(encoding="utf-8"))
         sheets = options.sheets or sorted(options.folder.glob("sheet_*.csv"))
         print(report(score(key, [read_sheet(sheet, list(key)) for sheet in sheets])))
-    except (RatingError, OSError, json.JSONDecodeError) as error:
+    except (RatingError, MetricError, OSError, json.JSONDecodeError) as error:
         print(f"emo eval rate: {error}", file=sys.stderr)
         return 1
     return 0
@@ -233,7 +236,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emo eval rate", description=__doc__, formatter_class=_Raw)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     sheet = actions.add_parser("sheet", help="write the sheets and the key")
-    sheet.add_argument("systems", nargs="+", metavar="NAME=FILE", help="JSON lines with clip_id, text and context")
+    sheet.add_argument(
+        "systems", nargs="+", metavar="NAME=FILE", help="predictions of a system, as emo train writes them"
+    )
     sheet.add_argument("--out", type=Path, required=True, help="folder for the sheets")
     sheet.add_argument("--clips", type=int, default=100, help="how many clips (100, as the paper)")
     sheet.add_argument("--raters", nargs="+", default=["1", "2", "3"], help="names of the raters (1 2 3)")
@@ -254,16 +259,9 @@ def _sheet(options: argparse.Namespace) -> int:
         name, equals, file = entry.partition("=")
         if not (name and equals and file) or name in answers:
             raise RatingError(f"expected NAME=FILE, each name once; got {entry!r}")
-        answers[name] = {}
-        for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                row = json.loads(line)
-                answers[name][str(row["clip_id"])] = str(row["text"])
-                contexts.setdefault(str(row["clip_id"]), str(row.get("context", row["clip_id"])))
-            except (ValueError, KeyError, TypeError):
-                raise RatingError(
-                    f'{file}, line {number}: expected {{"clip_id": ..., "text": ...}}, got {line[:60]!r}'
-                ) from None
+        found = read_predictions(Path(file))
+        answers[name] = {clip: prediction.text for clip, prediction in found.items()}
+        contexts.update({clip: prediction.context or clip for clip, prediction in found.items()})
     sentences = draw(answers, options.clips, options.seed)
     for sheet in write_sheets(options.out, sentences, contexts, options.raters, options.seed):
         print(sheet)

@@ -119,7 +119,12 @@ def distance_iou(a_N4: Tensor, b_N4: Tensor) -> Tensor:
 
 
 def detection_loss(
-    output: SCRFDOutput, size_hw: tuple[int, int], faces: list[Tensor], points: list[Tensor]
+    output: SCRFDOutput,
+    size_hw: tuple[int, int],
+    faces: list[Tensor],
+    points: list[Tensor],
+    *,
+    points_weight: float = POINTS_WEIGHT,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the three losses over a batch, and each of them.
 
@@ -150,7 +155,7 @@ def detection_loss(
         return score + nothing, {"score": score, "box": nothing, "points": nothing}
     all_of = Answers(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
     box = BOX_WEIGHT * (all_of.box * all_of.weight).sum() / all_of.weight.sum()
-    point = POINTS_WEIGHT * points_loss(all_of)
+    point = points_weight * points_loss(all_of)
     return score + box + point, {"score": score, "box": box, "points": point}
 
 

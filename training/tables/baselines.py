@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.preprocess import middle_frames
+from emo_perception.config import ConfigError
 from emo_perception.stages.cause.rephrase import ChatError, ChatServer
 from training.datasets import read_dataset
 from training.datasets.record import Record
@@ -28,7 +29,7 @@ from training.prepare.video import UnreadableVideo, Video
 from training.tables.engine import Job
 from training.tables.plan import PlanError
 from training.tasks.questions import dialogue_of, emotion_of
-from training.trainer.recipe import read_options
+from training.trainer.recipe import RecipeError, read_options
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,13 @@ class Baseline:
 def ask(job: Job) -> dict[str, float]:
     """Runs a row of a plan: :class:`Baseline` from the recipe's ``options.baseline``, data and split as the recipe says.
 
-    Raises :class:`PlanError` for a model that cannot be asked, and ``RecipeError`` for a wrong option.
+    Raises :class:`PlanError` for a wrong option and for a model that cannot be asked.
     """
     recipe = job.recipe
-    baseline = read_options(Baseline, recipe.options.get("baseline", {}), "options.baseline")
+    try:
+        baseline = read_options(Baseline, recipe.options.get("baseline", {}), "options.baseline")
+    except RecipeError as error:
+        raise PlanError(str(error)) from None
     records = read_dataset(recipe.data.name, Path(recipe.data.root), **recipe.data.options).split(recipe.evaluate.split)
     records = records[: baseline.clips or None]
     answers = answer_all(records, make_model(baseline), job.folder / "answers.jsonl", baseline.frames)
@@ -85,7 +89,10 @@ def make_model(baseline: Baseline) -> Model:
         local = local_model(Path(baseline.folder), pictures=baseline.frames > 0)
         # In one turn: not every template has a place for the system.
         return lambda text, images: local(f"{SYSTEM}\n\n{text}", images)
-    server = ChatServer.of(baseline.url, baseline.model, ("options.baseline.url", "options.baseline.model"))
+    try:
+        server = ChatServer.of(baseline.url, baseline.model, ("options.baseline.url", "options.baseline.model"))
+    except ConfigError as error:
+        raise PlanError(str(error)) from None
     assert server is not None
     return lambda text, images: " ".join("".join(server.stream(messages(text, images), baseline.limit_s)).split())
 

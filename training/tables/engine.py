@@ -68,7 +68,8 @@ def outcomes(plan: Plan, out: Path, *, run: bool = True, stop: tuple[type[Except
 
 def job_of(plan: Plan, row: Row, seed: int, out: Path) -> Job:
     """The run of a row with a seed. Raises :class:`PlanError` for a recipe or a change of it that does not work."""
-    changes = {**plan.set, **row.set, "seed": seed}
+    # A row of a table is for comparison: it must not take the place of the weights that others look for.
+    changes = {**plan.set, **row.set, "seed": seed, "publish": ""}
     name = row.recipe or plan.recipe
     try:
         recipe = load_recipe(name, changes_of(changes))

@@ -14,7 +14,7 @@ from emo_models.checkpoints import NetworkCard
 from emo_models.detection import FacesFound, decode
 from emo_models.networks.scrfd import SCRFD
 from training.datasets import read_dataset
-from training.losses.detection import as_targets, detection_loss
+from training.losses.detection import POINTS_WEIGHT, as_targets, detection_loss
 from training.metrics.detection import score_detections
 from training.tasks.face_task import start
 from training.tasks.scenes import Scene, SceneSet, SceneVariation, retinaface
@@ -29,12 +29,14 @@ class DetectorOptions:
     """What a recipe for a detector can say under ``options``.
 
     ``size``: height and width of the network's input, multiples of 32; ``frames``: of each clip of a toy world;
+    ``points_weight``: of the points' loss beside 1 of the score's and 2 of the box's, as published;
     ``batch``: pictures of one step of an evaluation; ``least_score``: confidence from which a face is evaluated.
     """
 
     size: tuple[int, int] = (640, 640)
     variation: SceneVariation = field(default_factory=SceneVariation)
     frames: int = 4
+    points_weight: float = POINTS_WEIGHT
     batch: int = 16
     least_score: float = 0.02
     licence: str = "research only"
@@ -78,7 +80,13 @@ class DetectorTask(BaseTask):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         faces = [as_targets(boxes) for boxes in batch["boxes"]]
-        return detection_loss(self.network(batch["image"]), self.options.size, faces, batch["points"])
+        return detection_loss(
+            self.network(batch["image"]),
+            self.options.size,
+            faces,
+            batch["points"],
+            points_weight=self.options.points_weight,
+        )
 
     def evaluate(self, split: str) -> dict[str, float]:
         data, found, truth = self.dataset(split), [], []

@@ -70,8 +70,8 @@ def emotion_word(text: str, language: str = "en") -> str:
 class _Retrieval:
     """For each AU prompt of a clip, is the word nearest to it one that names its unit?
 
-    Asked of the reference captions, whose phrases are known exactly in a toy world and by the lexicon elsewhere; apart
-    for wordings that no training caption has. With the tagger in place of an alignment its logits are the similarity.
+    Asked of the reference captions, by the lexicon, or in a toy world of all right captions, whose phrases it knows
+    exactly; apart for wordings that no training caption has. With the tagger in place of an alignment its logits are the similarity.
     """
 
     def __init__(self, task: ECPATask, truth: CaptionTruths | None) -> None:
@@ -87,8 +87,8 @@ class _Retrieval:
             return
         prompts = network.au_prompting(features.au_nodes, features.au_scores, features.valid)
         for row, record in enumerate(records):
-            for text in record.captions:
-                self._caption(record, text, prompts, row)
+            for text, phrases in _told(self.task, self.truth, record):
+                self._caption(text, phrases, prompts, row)
 
     def figures(self) -> dict[str, float]:
         """Share of prompts with the right word, and what a blind choice would reach; nothing where nothing was asked."""
@@ -101,9 +101,8 @@ class _Retrieval:
             found.update({name: result.top1, f"{name}, chance": result.chance, f"{name}, prompts": float(result.rows)})
         return found
 
-    def _caption(self, record: Record, text: str, prompts: AuPrompts, row: int) -> None:
+    def _caption(self, text: str, phrases: list[CaptionPhrase], prompts: AuPrompts, row: int) -> None:
         task = self.task
-        phrases = _phrases(task, self.truth, record, text)
         batch = task.captions([text]).to(prompts.tokens.device)
         t, there = word_vectors(task.network.embed_text(batch.ids), batch.word, torch.ones_like(batch.ids).bool())
         spans = task.captions.lexicon.content_words(text)
@@ -134,10 +133,14 @@ class _Retrieval:
         return similarity(a_KD[None], t_ND[None])[0]
 
 
-def _phrases(task: ECPATask, truth: CaptionTruths | None, record: Record, text: str) -> list[CaptionPhrase]:
+def _told(task: ECPATask, truth: CaptionTruths | None, record: Record) -> list[tuple[str, list[CaptionPhrase]]]:
+    """Captions of a clip with the phrases that name units."""
     if truth is not None:
-        return truth.phrases(record.clip_id, text)
-    return [CaptionPhrase(p.start, p.end, p.aus, held_out=False) for p in task.captions.lexicon.phrases(text)]
+        return truth.of(record.clip_id)
+    read = task.captions.lexicon.phrases
+    return [
+        (text, [CaptionPhrase(p.start, p.end, p.aus, held_out=False) for p in read(text)]) for text in record.captions
+    ]
 
 
 def _batches(task: ECPATask, records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], dict[str, Tensor]]]:

@@ -21,17 +21,17 @@ class CaptionPhrase:
 
 
 class CaptionTruths:
-    """Phrases of the captions of a toy world."""
+    """Captions of a toy world with their phrases."""
 
     def __init__(self, root: Path) -> None:
         self._clips = truth_of(root)
 
-    def phrases(self, clip_id: str, text: str) -> list[CaptionPhrase]:
-        """Phrases of one of a clip's captions. Raises ``KeyError`` for a text that is none of them."""
-        for caption in self._clips[clip_id].captions:
-            if caption.text == text:
-                return [CaptionPhrase(p.start, p.end, p.aus, p.held_out) for p in caption.phrases]
-        raise KeyError(f"clip {clip_id}: the toy world knows no caption {text!r}; was its text changed? Make it again")
+    def of(self, clip_id: str) -> list[tuple[str, list[CaptionPhrase]]]:
+        """All right captions of a clip, also those that the data set does not hold, each with its phrases."""
+        return [
+            (caption.text, [CaptionPhrase(p.start, p.end, p.aus, p.held_out) for p in caption.phrases])
+            for caption in self._clips[clip_id].captions
+        ]
 
 
 def caption_truths(data: Dataset) -> CaptionTruths | None:

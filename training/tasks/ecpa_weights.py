@@ -26,6 +26,7 @@ PARTS: Final = {
     "er_net": "the expression network",
     "bert": "the fusion, of a BERT: a folder or a name of the model hub",
     "text_tower": "the text encoder, of a folder or a name of the model hub",
+    "fusion": "the fusion, of an ECPA that was trained here, with or without prompts",
     "swinbert": "visual encoder and fusion, of SwinBERT's released file",
 }
 
@@ -87,6 +88,6 @@ def _target(network: ECPA, part: str) -> nn.Module | None:
     """What a key of :data:`PARTS` fills, None where the network was built without it."""
     found: dict[str, nn.Module | None] = {
         "visual": network.visual.encoder, "au_net": network.au_net, "er_net": network.er_net,
-        "bert": network.trans_encoder, "text_tower": network.text_tower, "swinbert": network,
+        "bert": network.trans_encoder, "fusion": network.trans_encoder, "text_tower": network.text_tower, "swinbert": network,
     }  # fmt: skip
     return found[part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,7 +17,7 @@ import emo_models
 from emo_models.checkpoints import NetworkCard
 from emo_models.networks.fame.prompt import VIDEO_TOKENS, PromptTokenizer
 from emo_models.networks.language import Bags, LanguageModel, tokenizer_note, train_tokenizer
-from training.tasks.lessons import Exercise, Lesson, drawn, encode, read_lessons, texts
+from training.tasks.lessons import Exercise, Lesson, LessonEncoder, drawn, read_lessons, texts
 from training.trainer.recipe import Recipe, RecipeError, read_options
 from training.trainer.task import BaseTask
 
@@ -43,6 +44,16 @@ class LanguageOptions:
     licence: str = "research only"
 
 
+@dataclass(frozen=True)
+class ToyScripts:
+    """``data.options`` of toy_scripts, as :func:`training.tasks.toy_lessons.toy_lessons` takes them."""
+
+    seed: int
+    dialogues: int
+    vocabulary: str = "affectnet8"
+    utterances: int = 2
+
+
 class Exercises(Dataset[Exercise]):
     """Lessons as exercises; while training, what is left out and how the video is put in words is drawn anew."""
 
@@ -57,11 +68,12 @@ class Exercises(Dataset[Exercise]):
         if self.train:
             rng = self.task.rng(index)
             lesson, grain = drawn(lesson, rng, self.task.options.keep)
-        return encode(lesson, self.task.prompts, grain, max_length=self.task.options.max_length, rng=rng)
+        return self.task.encode(lesson, grain, rng)
 
 
 class LanguageTask(BaseTask):
-    """Trains :class:`emo_models.networks.language.LanguageModel`; ``data.name`` is ``lessons``, ``data.root`` their folder.
+    """Trains :class:`emo_models.networks.language.LanguageModel` on ``lessons`` in the folder ``data.root``, or on
+    ``toy_scripts`` that are written for it.
 
     The tokenizer is made of the training lessons and travels in the card of the weights.
     """
@@ -71,15 +83,14 @@ class LanguageTask(BaseTask):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.options = read_options(LanguageOptions, recipe.options)
-        if recipe.data.name != "lessons":
-            raise RecipeError(f"data.name: this task learns from lessons; got {recipe.data.name!r}")
-        self.lessons = read_lessons(Path(recipe.data.root).expanduser())
+        self.lessons = self._lessons()
         network = emo_models.create("language", recipe.network.preset, **recipe.network.options)
         self.network = cast("LanguageModel", network)
         words = self.network.config.words
         self.tokenizer = train_tokenizer(texts(self.lessons["train"]), words)
         # Its own copy: the signs of the video belong to FAME-Net, not to the language model.
-        self.prompts = PromptTokenizer(train_tokenizer(texts(self.lessons["train"]), words), words, VIDEO_TOKENS)
+        prompts = PromptTokenizer(copy.deepcopy(self.tokenizer), words, VIDEO_TOKENS)
+        self.encode = LessonEncoder(prompts, self.options.max_length)
 
     def dataset(self, split: str) -> Exercises:
         return Exercises(self, self.lessons[split], train=split == "train")
@@ -130,6 +141,17 @@ class LanguageTask(BaseTask):
             "language", self.network.config.to_dict(), (), {}, self.options.licence, (self.recipe.data.name,),
             notes=tokenizer_note(self.tokenizer),
         )  # fmt: skip
+
+    def _lessons(self) -> dict[str, list[Lesson]]:
+        data = self.recipe.data
+        if data.name == "lessons":
+            return read_lessons(Path(data.root).expanduser())
+        if data.name != "toy_scripts":
+            raise RecipeError(f"data.name: this task learns from lessons or toy_scripts; got {data.name!r}")
+        from training.tasks.toy_lessons import toy_lessons
+
+        made = read_options(ToyScripts, data.options, "data.options")
+        return toy_lessons(made.seed, made.dialogues, made.vocabulary, made.utterances)
 
     def _scores(self, batch: Batch, noise: float) -> Tensor:
         bags = Bags(batch["bags"], batch["offsets"], noise) if len(batch["offsets"]) else None

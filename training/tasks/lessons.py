@@ -74,17 +74,26 @@ def places(moments: Sequence[str], grain: int, rng: np.random.Generator | None =
     return found
 
 
-def encode(
-    lesson: Lesson, tokenizer: PromptTokenizer, grain: int = 0, *, max_length: int = 2048,
-    rng: np.random.Generator | None = None,
-) -> Exercise:  # fmt: skip
-    """A lesson as ids. The signs around the video are left out: they are new to the model when FAME-Net adds them."""
-    where = places(lesson.moments, grain, rng)
-    prompt = tokenizer(lesson.query, len(where), max_length)
-    question = [token for token in prompt.ids if token <= tokenizer.patch]
-    inner = tokenizer.tokenizer
-    bags = tuple(tuple(inner(" " + words, add_special_tokens=False)["input_ids"]) for words in where)
-    return Exercise((*question, *tokenizer.answer(lesson.answer)), len(question), bags)
+class LessonEncoder:
+    """Turns lessons into ids; remembers the words of places, of which there are few."""
+
+    def __init__(self, tokenizer: PromptTokenizer, max_length: int = 2048) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self._bags: dict[str, tuple[int, ...]] = {}
+
+    def __call__(self, lesson: Lesson, grain: int = 0, rng: np.random.Generator | None = None) -> Exercise:
+        """A lesson as ids. The signs around the video are left out: they are new to the model when FAME-Net adds them."""
+        where = places(lesson.moments, grain, rng)
+        prompt = self.tokenizer(lesson.query, len(where), self.max_length)
+        question = [token for token in prompt.ids if token <= self.tokenizer.patch]
+        bags = tuple(self._bag(words) for words in where)
+        return Exercise((*question, *self.tokenizer.answer(lesson.answer)), len(question), bags)
+
+    def _bag(self, words: str) -> tuple[int, ...]:
+        if words not in self._bags:
+            ids = self.tokenizer.tokenizer(" " + words, add_special_tokens=False)["input_ids"]
+            self._bags[words] = tuple(ids)
+        return self._bags[words]
 
 
 def write_lessons(folder: Path, split: str, lessons: Iterable[Lesson]) -> Path:

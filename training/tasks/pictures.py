@@ -97,7 +97,7 @@ class Variation:
         values = image.astype(np.float32)
         values = values.mean() + contrast * (values - values.mean())
         grey = values.mean(2, keepdims=True)
-        return np.clip((grey + saturation * (values - grey)) * brightness, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip((grey + saturation * (values - grey)) * brightness, 0, 255), np.uint8)
 
 
 def _blot(image: Image, rng: np.random.Generator) -> Image:

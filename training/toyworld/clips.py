@@ -65,7 +65,9 @@ def make_clip(seed: int, number: int, split: str, options: ClipOptions) -> tuple
     things = NEEDED.get(action, ("",))
     thing = things[rng.integers(len(things))]
     place = PLACES[rng.integers(len(PLACES))]
-    subject = _subject(rng, person(seed, rng, options, held_out=held_out), apex, emotions[0], frames, options)
+    subject = _subject(
+        rng, person(seed, rng, options, held_out=held_out), apex, emotions[0], frames=frames, options=options
+    )
     subject = replace(subject, stances=act(action, frames), thing=thing)
     others = _bystanders(rng, seed, subject, frames, options, held_out=held_out)
     scene = Scene(
@@ -99,7 +101,7 @@ def _captions(rng: np.random.Generator, story: Story, split: str, options: ClipO
 
 
 def _subject(
-    rng: np.random.Generator, who: Identity, apex: Activation, emotion: str, frames: int, options: ClipOptions
+    rng: np.random.Generator, who: Identity, apex: Activation, emotion: str, *, frames: int, options: ClipOptions
 ) -> Actor:
     width, height = options.size_wh
     scale = float(rng.uniform(*options.scale)) * height / 240
@@ -119,7 +121,7 @@ def _bystanders(
     rng: np.random.Generator, seed: int, subject: Actor, frames: int, options: ClipOptions, *, held_out: bool
 ) -> tuple[Actor, ...]:
     """Nobody, one or two people behind the subject, further away, with faces of their own."""
-    width, height = options.size_wh
+    height = options.size_wh[1]
     found: list[Actor] = []
     for side in (-1, 1)[: int(rng.choice(3, p=(0.5, 0.35, 0.15)))]:
         who = person(seed, rng, options, held_out=held_out)

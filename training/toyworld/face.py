@@ -68,7 +68,12 @@ def _wrinkles(image: Image, who: Identity, head: Head, activation: Activation) -
         apple = parts[f"apple{side}"][0]
         if au[6] > 0.1:
             oval(
-                image, *apple, head.pose.scale * 0.2, head.pose.scale * 0.13, mix(who.skin, (226, 92, 80), 0.38 * au[6])
+                image,
+                apple[0],
+                apple[1],
+                head.pose.scale * 0.2,
+                head.pose.scale * 0.13,
+                mix(who.skin, (226, 92, 80), 0.38 * au[6]),
             )
         strength = {
             "cheek": 0.8 * au[6], "lid": 0.8 * au[7], "forehead_inner": au[1], "forehead_outer": au[2],
@@ -152,7 +157,11 @@ def _beard(image: Image, who: Identity, head: Head) -> None:
     count = len(outline)
     lower = outline[round(count * 0.3) : round(count * 0.7) + 1]
     fold = np.stack(
-        [head.parts["fold0"][2], head.parts["nostrils"].mean(0) + (0, 0.1 * head.pose.scale), head.parts["fold1"][2]]
+        [
+            head.parts["fold0"][2],
+            head.parts["nostrils"].mean(0) + np.array([0, 0.1 * head.pose.scale]),
+            head.parts["fold1"][2],
+        ]
     )
     fill(image, np.concatenate([lower, fold]), mix(who.hair_colour, who.skin, 0.45))
 

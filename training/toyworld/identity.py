@@ -84,7 +84,6 @@ def make_identity(seed: int, number: int) -> Identity:
     woman = bool(rng.random() < 0.5)
     styles = ("long", "bun", "fringe", "short") if woman else ("short", "short", "fringe", "bald")
     chances = (0.45, 0.2, 0.2, 0.15) if woman else (0.4, 0.3, 0.15, 0.15)
-    vary = lambda spread: float(1 + rng.uniform(-spread, spread))  # noqa: E731
     return Identity(
         number=number,
         woman=woman,
@@ -94,14 +93,18 @@ def make_identity(seed: int, number: int) -> Identity:
         shirt=tuple(SHIRTS)[rng.integers(len(SHIRTS))],
         glasses=bool(rng.random() < 0.22),
         beard=bool(not woman and rng.random() < 0.3),
-        wide=vary(0.08),
-        tall=vary(0.06),
-        jaw=vary(0.12),
-        eyes=vary(0.12),
-        eye_distance=vary(0.07),
-        brow_width=vary(0.3),
-        mouth_width=vary(0.1),
-        lips=vary(0.25),
-        nose=vary(0.15),
+        wide=_vary(rng, 0.08),
+        tall=_vary(rng, 0.06),
+        jaw=_vary(rng, 0.12),
+        eyes=_vary(rng, 0.12),
+        eye_distance=_vary(rng, 0.07),
+        brow_width=_vary(rng, 0.3),
+        mouth_width=_vary(rng, 0.1),
+        lips=_vary(rng, 0.25),
+        nose=_vary(rng, 0.15),
         iris=((70, 44, 24), (54, 92, 140), (58, 108, 66))[rng.choice(3, p=(0.6, 0.25, 0.15))],
     )
+
+
+def _vary(rng: np.random.Generator, spread: float) -> float:
+    return float(1 + rng.uniform(-spread, spread))

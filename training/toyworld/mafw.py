@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import openpyxl
+
 from training.datasets.mafw import SPLITS_FOLDER
 from training.toyworld.captions import wordings
 from training.toyworld.clips import NEUTRAL, ClipOptions, make_clip
@@ -14,7 +16,7 @@ from training.toyworld.expressions import EMOTIONS
 from training.toyworld.truth import ClipTruth, write_truth
 from training.toyworld.video import write_video
 
-#: Every tenth of these is a test clip, as roughly in MAFW's folds.
+#: Share of the test clips, as roughly in MAFW's folds.
 TEST_SHARE: Final = 0.2
 #: Spreadsheets hold the time they were made; this one, so that the same seed makes the same file.
 _EPOCH: Final = datetime.datetime(2000, 1, 1)
@@ -83,8 +85,6 @@ def _write_labels(folder: Path, truths: Sequence[ClipTruth]) -> None:
 
 
 def _write_sheet(file: Path, rows: Iterable[Sequence[Any]]) -> None:
-    import openpyxl
-
     book = openpyxl.Workbook()
     book.properties.created = book.properties.modified = _EPOCH
     for row in rows:

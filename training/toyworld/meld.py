@@ -71,14 +71,18 @@ def _write_dialogue(root: Path, played: Played, split: str, fps: int, done: _Wri
         part, clip = slice(line.start, line.end), f"dia{dialogue}_utt{index}"
         file = root / "meld" / FOLDERS[split] / f"{clip}.mp4"
         write_video(file, played.images[part], fps, _sound(played, line.start, line.end, fps))
-        done.rows[split].append(_row(played, line, dialogue, index, fps, len(done.rows[split]) + 1))
-        done.meld.append(_truth(f"{split}_{clip}", split, played, line, line.start, fps, f"{split}_dia{dialogue}"))
+        done.rows[split].append(_row(played, line, dialogue, index, fps=fps, serial=len(done.rows[split]) + 1))
+        done.meld.append(
+            _truth(
+                f"{split}_{clip}", split, played, line, start=line.start, fps=fps, dialogue_id=f"{split}_dia{dialogue}"
+            )
+        )
         if line.explained is not None and split in ECEM_OF:
-            _write_item(root / "ecem", played, line, (split, dialogue, index), fps, done)
+            _write_item(root / "ecem", played, line, (split, dialogue, index), fps=fps, done=done)
 
 
 def _write_item(
-    folder: Path, played: Played, line: Line, place: tuple[str, int, int], fps: int, done: _Written
+    folder: Path, played: Played, line: Line, place: tuple[str, int, int], *, fps: int, done: _Written
 ) -> None:
     split, dialogue, index = place
     assert line.explained is not None
@@ -89,10 +93,12 @@ def _write_item(
     question = f"<video>\nExplain why the emotion of this statement is {line.emotion} <{speaker}: {line.text}>"
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": line.explained.sentences[0]}]
     done.items[part].append({"id": len(done.items[part]), "video": f"{stem}.mp4", "conversations": turns})
-    done.ecem.append(_truth(stem, part, played, line, 0, fps, f"{split}_dia{dialogue}"))
+    done.ecem.append(_truth(stem, part, played, line, start=0, fps=fps, dialogue_id=f"{split}_dia{dialogue}"))
 
 
-def _truth(clip_id: str, split: str, played: Played, line: Line, start: int, fps: int, dialogue_id: str) -> ClipTruth:
+def _truth(
+    clip_id: str, split: str, played: Played, line: Line, *, start: int, fps: int, dialogue_id: str
+) -> ClipTruth:
     height, width = played.images[0].shape[:2]
     event = line.event
     explained = line.explained
@@ -113,7 +119,7 @@ def _sound(played: Played, start: int, end: int, fps: int) -> Any:
     return played.sound[start * SAMPLE_RATE_HZ // fps : end * SAMPLE_RATE_HZ // fps]
 
 
-def _row(played: Played, line: Line, dialogue: int, index: int, fps: int, serial: int) -> Sequence[Any]:
+def _row(played: Played, line: Line, dialogue: int, index: int, *, fps: int, serial: int) -> Sequence[Any]:
     sentiment = SENTIMENTS.get(line.emotion, "negative")
     times = (_time(line.start / fps), _time(line.end / fps))
     return serial, line.text, played.script.names[line.speaker], line.emotion, sentiment, dialogue, index, 1, 1, *times

@@ -38,7 +38,7 @@ def disc(image: Image, x: float, y: float, radius: float, colour: Colour) -> Non
     oval(image, x, y, radius, radius, colour)
 
 
-def oval(
+def oval(  # noqa: PLR0917 - in OpenCV's order
     image: Image, x: float, y: float, half_width: float, half_height: float, colour: Colour, turn: float = 0
 ) -> None:
     """A filled ellipse, turned clockwise by ``turn`` degrees."""
@@ -49,7 +49,7 @@ def oval(
     )  # fmt: skip
 
 
-def box(image: Image, x: float, y: float, width: float, height: float, colour: Colour) -> None:
+def box(image: Image, x: float, y: float, width: float, height: float, colour: Colour) -> None:  # noqa: PLR0917 - as oval
     """A filled rectangle from its top left corner."""
     fill(image, np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]]), colour)
 

@@ -148,7 +148,7 @@ def _draw_arm(image: Image, who: Identity, pose: Pose, sign: int, hand: tuple[fl
     shirt = SHIRTS[who.shirt]
     line(image, points, mix(shirt, (0, 0, 0), 0.4), 0.5 * pose.scale + 2)
     line(image, points, mix(shirt, (0, 0, 0), 0.12), 0.5 * pose.scale)
-    disc(image, *points[2], 0.28 * pose.scale, who.skin)
+    disc(image, points[2, 0], points[2, 1], 0.28 * pose.scale, who.skin)
 
 
 def _draw_occlusion(image: Image, actor: Actor, pose: Pose) -> None:

@@ -117,18 +117,18 @@ def _explain(rng: np.random.Generator, script: Script, target: int, kind: str) -
         what, thing = _pick(rng, data["visible"][line.emotion]).split()
         before.event = Event(what, thing, before.speaker)
         fill |= {"THING": thing, "OTHER": script.names[before.speaker]}
-        sentences, evidence = data["explanations"][what], (thing,)
+        sentences, evidence = data["explanations"][what], [thing]
     elif kind == "face":
         before.look = _silent_look(rng, script, target)
         other, look = script.names[before.look.actor], data["looks"][before.look.emotion]
         fill |= {"OTHER": other, "LOOK": look}
-        sentences, evidence = data["explanations"]["face"], (f"{other} looked {look}", f"face of {other} was {look}")
+        sentences, evidence = data["explanations"]["face"], [f"{other} looked {look}", f"face of {other} was {look}"]
     else:
         before.text, clause, key = data["words"][line.emotion][rng.integers(len(data["words"][line.emotion]))]
         fill |= {"OTHER": script.names[before.speaker], "CLAUSE": clause}
-        sentences, evidence = data["explanations"]["words"], (key,)
+        sentences, evidence = data["explanations"]["words"], [key]
     shuffled = [_filled(sentences[i], fill) for i in rng.permutation(len(sentences))]
-    line.explained = Explained(kind, target - 1, tuple(shuffled), evidence, ())
+    line.explained = Explained(kind, target - 1, tuple(shuffled), tuple(evidence), ())
 
 
 def _silent_look(rng: np.random.Generator, script: Script, target: int) -> Look:

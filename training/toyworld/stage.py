@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,10 +44,17 @@ def play_dialogue(
     """Dialogue ``number`` of the world ``seed``; ``held_out``: with people whom training does not see."""
     rng = np.random.default_rng([seed, 4, number])
     script = write_script(rng, options.fps, seconds, distraction=distraction)
+    return play_script(rng, script, seed, number, options, held_out=held_out)
+
+
+def play_script(
+    rng: np.random.Generator, script: Script, seed: int, number: int, options: ClipOptions, *, held_out: bool
+) -> Played:
+    """A script with people and a place that are chosen by chance."""
     speaking = np.concatenate([np.full(line.end - line.start, line.speaker) for line in script.lines])
     place = PLACES[rng.integers(len(PLACES))]
     actors = tuple(
-        _actor(rng, who, script, actor, speaking, options)
+        _actor(rng, who, script, actor=actor, speaking=speaking, options=options)
         for actor, who in enumerate(_cast(seed, rng, len(script.names), options, held_out=held_out))
     )
     light = float(rng.uniform(0.75, 1.1))
@@ -71,6 +77,7 @@ def _actor(
     rng: np.random.Generator,
     who: Identity,
     script: Script,
+    *,
     actor: int,
     speaking: NDArray[np.int64],
     options: ClipOptions,
@@ -125,7 +132,7 @@ def _feelings(rng: np.random.Generator, script: Script, actor: int) -> NDArray[n
 
 
 def _loose(script: Script, size_wh: tuple[int, int]) -> tuple[Loose, ...]:
-    """Things that fall or walk by themselves, per frame: they fall in the middle and stay on the floor."""
+    """Things that fall or walk by themselves, per frame: they fall or come in within the line and are gone behind it."""
     width, height = size_wh
     radius = height / 240 * 17
     seen: list[Loose] = [()] * script.frames
@@ -134,13 +141,14 @@ def _loose(script: Script, size_wh: tuple[int, int]) -> tuple[Loose, ...]:
             continue
         for frame in range(line.start, line.end):
             moment = (frame - line.start + 0.5) / (line.end - line.start)
-            seen[frame] = (*seen[frame], _path(line.event.what, line.event.thing, moment, width, height, radius))
+            seen[frame] = (*seen[frame], _path(line.event.what, line.event.thing, moment, (width, height), radius))
     return tuple(seen)
 
 
 def _path(
-    what: str, thing: str, moment: float, width: int, height: int, radius: float
+    what: str, thing: str, moment: float, size_wh: tuple[int, int], radius: float
 ) -> tuple[str, float, float, float]:
+    width, height = size_wh
     if what == "come":
         return thing, width * (0.95 - 0.5 * min(1.0, moment * 1.5)), height * 0.84, radius * 1.15
     fall = float(np.clip((moment - 0.15) / 0.4, 0, 1))

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -43,6 +44,8 @@ LOG_STEPS: Final = 10
 WEIGHTS_FILE: Final = "weights.safetensors"
 BEST_FILE: Final = "best.safetensors"
 RESULT_FILE: Final = "result.json"
+#: Where a task that makes a tokenizer keeps it, in the folder of the run.
+TOKENIZER_FOLDER: Final = "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def train(recipe: Recipe, *, resume: bool = True, make_task: Callable[[Recipe], 
         DoomedRunError: the run cannot come to anything.
 
     """
+    # accelerate fixes the precision once for a process; a plan of trainings may ask for another in the next.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
         gradient_accumulation_steps=recipe.accumulate,
@@ -80,7 +85,10 @@ def train(recipe: Recipe, *, resume: bool = True, make_task: Callable[[Recipe], 
     folder = RunFolder(recipe, fresh=not resume, main=accelerator.is_main_process)
     try:
         accelerator.wait_for_everyone()
-        return Trainer(recipe, accelerator, folder, make_task).run()
+        done = completed(folder.path) or Trainer(recipe, accelerator, folder, make_task).run()
+        if recipe.publish and accelerator.is_main_process:
+            publish(done.weights, cache_dir() / recipe.publish)
+        return done
     finally:
         folder.close()
 
@@ -110,12 +118,26 @@ def adamw_groups(groups: Sequence[Mapping[str, Any]], lr: float, weight_decay: f
     return [{**group, "full_lr": group["lr"]} for group in made if group["params"]]
 
 
+def completed(run: Path) -> TrainResult | None:
+    """What a complete run came to, None for one that is not."""
+    file, weights = run / RESULT_FILE, run / WEIGHTS_FILE
+    if not file.is_file() or not weights.is_file():
+        return None
+    values = json.loads(file.read_text(encoding="utf-8"))
+    return TrainResult(**{**values, "weights": weights})
+
+
 def publish(weights: Path, target: Path) -> None:
-    """Copy weights, whole or not at all. Raises :class:`RunError`."""
+    """Copy weights, whole or not at all; a tokenizer beside them goes into a folder of the weights' name.
+
+    Raises :class:`RunError`.
+    """
     unfinished = target.with_name(target.name + ".unfinished")
     with saving(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, unfinished)
+        if (words := weights.parent / TOKENIZER_FOLDER).is_dir():
+            shutil.copytree(words, target.with_suffix("") / TOKENIZER_FOLDER, dirs_exist_ok=True)
         unfinished.replace(target)
 
 
@@ -165,22 +187,12 @@ class Trainer:
         return recipe.batch // pieces
 
     def run(self) -> TrainResult:
-        """Train and write the weights, or read what a complete run wrote."""
-        if (done := self._done()) is None:
-            with self._signals():
-                self._train()
-            done = self._finish()
-        self._publish(done)
-        return done
+        """Train and write the weights."""
+        with self._signals():
+            self._train()
+        return self._finish()
 
     # Before and after
-
-    def _done(self) -> TrainResult | None:
-        file, weights = self.folder.path / RESULT_FILE, self.folder.path / WEIGHTS_FILE
-        if not file.is_file() or not weights.is_file():
-            return None
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return TrainResult(**{**values, "weights": weights})
 
     def _prepare(self) -> None:
         o = self.recipe.optimiser
@@ -231,10 +243,6 @@ class Trainer:
                 card = save_weights(cast("Network", self.task.network), unfinished, card)
                 unfinished.replace(file)
         return card
-
-    def _publish(self, done: TrainResult) -> None:
-        if self.recipe.publish and self.main:
-            publish(done.weights, cache_dir() / self.recipe.publish)
 
     # The loop
 
