@@ -198,7 +198,7 @@ def _list(_: argparse.Namespace) -> int:
     found = artefacts()
     if not found:
         print(f"no artefact in {root()} yet; type: emo engines build --profile toy")
-    rows = [("ENGINE", "PRESET", "BACKEND", "PRECISION", "MB", "WEIGHTS", "STATE")]
+    rows: list[tuple[str, ...]] = [("ENGINE", "PRESET", "BACKEND", "PRECISION", "MB", "WEIGHTS", "STATE")]
     rows += [_row(artefact) for artefact in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows if found else ():
