@@ -98,7 +98,7 @@ def build(source: ExportedNetwork, options: Options, progress: Progress) -> Buil
     spec = BuildSpec(precision, calibration, options.settings, options.threads)
     progress("exporting")
     job = _Job(source, backend, spec, progress, options)
-    target = store.place(f"{source.name}-{source.preset}-{backend.name}-{precision}", job.key)
+    target = store.place(store.title(source.name, source.preset, backend.name, precision), job.key)
     fresh = store.install(target, job.make, progress)
     return Built(target, read_manifest(target), fresh)
 
