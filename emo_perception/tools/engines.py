@@ -234,7 +234,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     names = _names(arguments)
     if arguments.profile == "start":
         return _open_cards(names)
-    mine = [a for a in artefacts() if a.folder.name.startswith(tuple(f"{n}-{arguments.profile}-" for n in names))]
+    mine = [a for a in artefacts() if a.title.startswith(tuple(f"{n}-{arguments.profile}-" for n in names))]
     if not mine:
         raise EngineError(
             f"nothing of profile {arguments.profile} in {root()}; type: emo engines build --profile {arguments.profile}"
