@@ -18,7 +18,7 @@ from emo_models.checkpoints import NetworkCard, save_weights  # noqa: E402
 from emo_models.engines import EngineError, catalogue, describe  # noqa: E402
 from emo_models.engines.build import Options, build  # noqa: E402
 from emo_models.engines.export import ExportedNetwork  # noqa: E402
-from emo_models.engines.golden import FACES, calibration_inputs, real_inputs  # noqa: E402
+from emo_models.engines.golden import FACES, calibration_inputs, golden_inputs, real_inputs  # noqa: E402
 from emo_models.engines.machine import this_machine  # noqa: E402
 from emo_models.engines.manifest import read_golden  # noqa: E402
 from emo_models.engines.measure import parity  # noqa: E402
@@ -98,6 +98,15 @@ def test_one_step_of_the_engine_is_one_step_of_the_network(toy: Callable[[str], 
         np.testing.assert_allclose(out["scores"], expected, atol=1e-5)
         keys[:, :, :, first + position], values[:, :, :, first + position] = out["new_keys"], out["new_values"]
         bias[:, first + position] = 0
+
+
+def test_inputs_go_up_to_the_largest_batch_and_no_further(store: Path, toy: Callable[[str], Any]) -> None:
+    part = toy("fusion_step").part
+    assert [len(inputs["word"]) for inputs in golden_inputs(part)] == [1, 1, 1, 4]
+    build(toy("er_resnet"), Options("openvino", threads=1, timing_s=0.01), lambda _: None)
+    engine = select("er_resnet", "toy", threads=1).engine
+    with pytest.raises(EngineError, match=r"er_resnet: OpenVINO: .*shape"):
+        engine(toy("er_resnet").part.sample(np.random.default_rng(0), 9))
 
 
 def test_a_graph_has_one_hash_and_other_weights_have_another(toy: Callable[[str], Any], tmp_path: Path) -> None:
