@@ -98,12 +98,12 @@ class ExportedNetwork:
         """An ONNX file of the program, with the ports' names. Raises :class:`EngineError`."""
         if precision not in self._onnx:
             program = self.program(precision)
-            if precision == "bf16":
-                program = program.run_decompositions(get_decompositions(NOT_IN_BF16))
             self.work.mkdir(parents=True, exist_ok=True)
             path = self.work / f"{self.name}.{precision}.onnx"
             try:
                 with quiet():
+                    if precision == "bf16":
+                        program = program.run_decompositions(get_decompositions(NOT_IN_BF16))
                     made = torch.onnx.export(
                         program, dynamo=True, opset_version=OPSET, verbose=False,
                         input_names=[p.name for p in self.inputs], output_names=[p.name for p in self.outputs],
