@@ -32,14 +32,14 @@ class EngineStepper:
     @classmethod
     def begin(cls, step: Engine, context: Arrays) -> EngineStepper:
         """A cache with room for all words behind the context that ``fusion_prefill`` gave."""
-        layers, _, heads, slots, width = next(spec.shape for spec in step.inputs if spec.name == "keys")
+        shape = next(spec.shape for spec in step.inputs if spec.name == "keys")
+        whole = [size or 1 for size in shape]  # the batch varies; one clip
+        keys, values = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
         filled = context["keys"].shape[3]
-        cache = [np.zeros((layers, 1, heads, slots, width), np.float32) for _ in range(2)]  # type: ignore[arg-type]
-        for whole, name in zip(cache, ("keys", "values"), strict=True):
-            whole[:, :, :, :filled] = context[name]
-        bias = np.full((1, slots), FORBIDDEN, np.float32)  # type: ignore[arg-type]
+        keys[:, :, :, :filled], values[:, :, :, :filled] = context["keys"], context["values"]
+        bias = np.full((1, whole[3]), FORBIDDEN, np.float32)
         bias[:, :filled] = context["bias"]
-        return cls(step, *cache, bias, filled)
+        return cls(step, keys, values, bias, filled)
 
     def __call__(self, prefix_Bt: Tensor) -> Tensor:
         """Scores ``[B, V]`` of the next word; called with one word more each time."""
