@@ -131,4 +131,4 @@ def test_frames_and_speech_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["speach"])
-    assert "expected parts of start, speech, dialogue, hour, got speach" in capsys.readouterr().err
+    assert "expected parts of start, speech, dialogue, hour, engines, got speach" in capsys.readouterr().err
