@@ -180,11 +180,11 @@ def part(measured: Measured) -> Part:
 def _text(measured: Measured) -> str:
     parts = [
         f"## Engines of preset {measured.preset}, {THREADS} thread: CPU time of eager fp32 = 1",
-        table(("engine", "batch", "eager ms", *(f"{b} {p}" for b, p in BUILT)), _speed_rows(measured)),
+        table(("engine", "batch", "eager ms", *(f"{b} {p}" for b, p in BUILT)), list(_speed_rows(measured))),
         "Milliseconds are CPU time of a call with the whole batch; engines without a batch of 4 are those that run once "
         "for an image or a clip. Columns with no figure: not built, see below, or fp32 only because it ranks.",
         "## Distance from eager fp32: largest error relative to the largest output, cosine, same class",
-        table(("engine", *(f"{b} {p}" for b, p in BUILT)), _parity_rows(measured)),
+        table(("engine", *(f"{b} {p}" for b, p in BUILT)), list(_parity_rows(measured))),
     ]
     if measured.refused:
         parts += ["## Not installed", "\n".join(f"* {reason}" for reason in measured.refused.values())]
