@@ -1,7 +1,9 @@
-"""``python -m benchmarks``: what the start profile costs; one run, one report, all its parts or those that are named.
+"""``python -m benchmarks``: what the stages cost; one run, one report, the start profile's parts or those that are named.
 
 start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
-a cause. hour: memory over an hour of a simulated stream. Exit code 1 when a goal is missed.
+a cause. hour: memory over an hour of a simulated stream. engines: compiled networks of the papers against eager torch,
+built where they are missing (make engines; at paper size half an hour), so only where it is named. Exit code 1 when a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import clips, dialogue, graph, hour, naive, page, report, speech, stages
+from benchmarks import clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
+from emo_models.engines import EngineError, catalogue
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
 from emo_perception.config import EXIT_CONFIG, ConfigError, SourceConfig, load_profile
@@ -26,21 +29,27 @@ PROFILE = "start"
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: those of profile start"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the clips (%(default)s)")
+    parser.add_argument("--preset", choices=catalogue.BUILT_PROFILES, default="paper", help="of engines (%(default)s)")
+    parser.add_argument("--network", action="append", metavar="NAME", help="of engines: only this one; repeatable")
     arguments = parser.parse_args(argv)
+    arguments.parts = arguments.parts or [name for name in PARTS if name != "engines"]
     unknown = [name for name in arguments.parts if name not in PARTS]
     if unknown:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    graph.prepare_ros()
     load = os.getloadavg()[0]
     try:
-        with Puller() as puller:
-            for name in (*speech.PEOPLE, *profiles()[PROFILE]):
-                puller.pull(card(name))
-        parts = [PARTS[name](arguments.seconds) for name in arguments.parts or PARTS]
-    except (ConfigError, PullError, graph.BenchError) as error:
+        if arguments.parts != ["engines"]:
+            graph.prepare_ros()
+            with Puller() as puller:
+                for name in (*speech.PEOPLE, *profiles()[PROFILE]):
+                    puller.pull(card(name))
+        parts = [PARTS[name](arguments) for name in arguments.parts]
+    except (ConfigError, PullError, EngineError, graph.BenchError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return EXIT_CONFIG
     facts = page.conditions(load)
@@ -49,31 +58,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if all(goal.met for part in parts for goal in part.goals) else 1
 
 
-def _start(seconds: float) -> page.Part:
+def _start(arguments: argparse.Namespace) -> page.Part:
     with tempfile.TemporaryDirectory(prefix="emo_bench_") as folder:
-        return report.part(*measure(Path(folder), seconds))
+        return report.part(*measure(Path(folder), arguments.seconds))
 
 
-def _speech(_: float) -> page.Part:
+def _speech(_: argparse.Namespace) -> page.Part:
     _say("speech, alone and beside frames")
     return speech.part(speech.measure())
 
 
-def _dialogue(_: float) -> page.Part:
+def _dialogue(_: argparse.Namespace) -> page.Part:
     _say("causes, alone and over DDS")
     return dialogue.part(dialogue.measure())
 
 
-def _hour(_: float) -> page.Part:
+def _hour(_: argparse.Namespace) -> page.Part:
     _say("an hour of a simulated stream")
     return hour.part(hour.measure())
 
 
-PARTS: dict[str, Callable[[float], page.Part]] = {
+def _engines(arguments: argparse.Namespace) -> page.Part:
+    return engines.part(engines.measure(arguments.preset, arguments.network or catalogue.names(arguments.preset), _say))
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "start": _start,
     "speech": _speech,
     "dialogue": _dialogue,
     "hour": _hour,
+    "engines": _engines,
 }
 
 

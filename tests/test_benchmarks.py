@@ -138,4 +138,4 @@ def test_a_machine_too_busy_to_measure_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["speach"])
-    assert "expected parts of start, speech, dialogue, hour, got speach" in capsys.readouterr().err
+    assert "expected parts of start, speech, dialogue, hour, engines, got speach" in capsys.readouterr().err

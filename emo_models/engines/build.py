@@ -17,7 +17,7 @@ import numpy as np
 from emo_models.engines import store
 from emo_models.engines.backends import backend as backend_of
 from emo_models.engines.backends import in_order
-from emo_models.engines.backends.base import ALLOWED_DTYPES, Backend, BuildResult, BuildSpec, Progress
+from emo_models.engines.backends.base import Backend, BuildResult, BuildSpec, Progress, precision_fault
 from emo_models.engines.export import ExportedNetwork
 from emo_models.engines.golden import Inputs, calibration_inputs, golden_inputs
 from emo_models.engines.machine import this_machine
@@ -97,8 +97,8 @@ def build(source: ExportedNetwork, options: Options, progress: Progress) -> Buil
     calibration = calibration_inputs(source.part, options.calibration) if precision == "int8" else []
     spec = BuildSpec(precision, calibration, options.settings, options.threads)
     progress("exporting")
-    job = _Job(source, backend, spec, progress, options.timing_s)
-    target = store.place(f"{source.name}-{source.preset}-{backend.name}-{precision}", job.key)
+    job = _Job(source, backend, spec, progress, options)
+    target = store.place(store.title(source.name, source.preset, backend.name, precision), job.key)
     fresh = store.install(target, job.make, progress)
     return Built(target, read_manifest(target), fresh)
 
@@ -107,9 +107,13 @@ class _Job:
     """One build: all that its steps share."""
 
     def __init__(
-        self, source: ExportedNetwork, backend: Backend, spec: BuildSpec, progress: Progress, timing_s: float
+        self, source: ExportedNetwork, backend: Backend, spec: BuildSpec, progress: Progress, options: Options
     ) -> None:
-        self.source, self.backend, self.spec, self.progress, self.timing_s = source, backend, spec, progress, timing_s
+        self.source, self.backend, self.spec, self.progress = source, backend, spec, progress
+        self.timing_s = options.timing_s
+        # Classes are compared on as many pictures as there are.
+        pictures = bool(source.entry.classes and source.part.normalisation)
+        self.labelled = calibration_inputs(source.part, options.calibration) if pictures else []
         self.tolerance = source.entry.tolerance(spec.precision)
         self.calibration_sha256 = _hash_inputs(spec.calibration)
         self.versions = {**source.versions(), **backend.versions()}
@@ -126,7 +130,7 @@ class _Job:
         """Fill the folder of an artefact."""
         result = self.backend.build(self.source, self.spec, folder, self.progress)
         self._check_dtypes(result)
-        samples = golden_inputs(self.source.part)
+        samples = golden_inputs(self.source.part) + self.labelled
         expected = [self.source.part.run(inputs) for inputs in samples]
         save_golden(folder, samples, expected)
         draft = self._manifest(folder, result, None, ())
@@ -145,13 +149,8 @@ class _Job:
         write_manifest(self._manifest(folder, result, found, times), folder)
 
     def _check_dtypes(self, result: BuildResult) -> None:
-        wrong = set(result.layer_dtypes) - ALLOWED_DTYPES[self.spec.precision]
-        if wrong or not result.layer_dtypes:
-            seen = ", ".join(f"{count} in {name}" for name, count in result.layer_dtypes.items()) or "none found"
-            raise PrecisionError(
-                f"{self.source.name}: asked for {self.spec.precision}, but of the convolutions and matrix products that "
-                f"{self.backend.name} runs there are {seen}; not installed"
-            )
+        if fault := precision_fault(self.spec.precision, result.layer_dtypes):
+            raise PrecisionError(f"{self.source.name}: {self.backend.name}: {fault}; not installed")
 
     def _compare(self, engine: Engine, samples: Sequence[Inputs], expected: Sequence[Inputs]) -> Parity:
         outputs = [{name: value.copy() for name, value in engine(inputs).items()} for inputs in samples]

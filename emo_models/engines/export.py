@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 
 from emo_models.checkpoints.own import weights_hash
 from emo_models.engines.catalogue import PartEntry
@@ -29,6 +30,8 @@ from emo_models.engines.protocol import EngineError
 
 OPSET: Final = 20
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: What the ONNX parser of TensorRT knows in fp32 and fp16 only: exported in parts.
+NOT_IN_BF16: Final = (torch.ops.aten.hardswish,)
 #: Larger graphs keep their tensors in a file beside the ONNX file, whose format ends at 2 GB.
 EXTERNAL_BYTES: Final = 1_500_000_000
 
@@ -99,12 +102,15 @@ class ExportedNetwork:
             path = self.work / f"{self.name}.{precision}.onnx"
             try:
                 with quiet():
+                    if precision == "bf16":
+                        program = program.run_decompositions(get_decompositions(NOT_IN_BF16))
                     made = torch.onnx.export(
                         program, dynamo=True, opset_version=OPSET, verbose=False,
                         input_names=[p.name for p in self.inputs], output_names=[p.name for p in self.outputs],
                     )  # fmt: skip
             except Exception as error:
                 raise EngineError(f"{self.name}: no ONNX can be made of the network: {error}") from error
+            _in_one_type(cast("Any", made).model)
             cast("Any", made).save(str(path), external_data=self.bytes > EXTERNAL_BYTES)
             self._onnx[precision] = path
         return self._onnx[precision]
@@ -150,6 +156,24 @@ class ExportedNetwork:
                     yield axis, torch.export.Dim("batch", min=low, max=high)
 
         return tuple(dict(axes(port)) for port in self.inputs)
+
+
+def _in_one_type(model: Any) -> None:
+    """Give the kernels of convolutions the type of what they convolve.
+
+    Where batch normalisation is folded into a bf16 convolution, torch's exporter computes the new kernel in fp32, for
+    numpy has no bf16, and leaves it so: no valid ONNX.
+    """
+    import onnx_ir as ir
+
+    for node in model.graph:
+        if node.op_type not in ("Conv", "ConvTranspose") or node.inputs[0].dtype is None:
+            continue
+        dtype = node.inputs[0].dtype
+        for value in node.inputs[1:]:
+            if value is not None and value.const_value is not None and value.const_value.dtype != dtype:
+                array = value.const_value.numpy().astype(dtype.numpy())
+                value.const_value, value.dtype = ir.Tensor(array, dtype=dtype, name=value.name), dtype
 
 
 @contextmanager

@@ -41,7 +41,8 @@ FACES: Final[Mapping[str, tuple[tuple[int, int, int, int], ...]]] = {
 def golden_inputs(part: Part) -> list[Inputs]:
     """Random inputs of the smallest and the largest batch, then real ones where the input is a picture."""
     generator = np.random.default_rng(RANDOM_SEED)
-    largest = max(port.max[0] for port in part.inputs if port.min != port.max) if _varies(part) else 1
+    sizes = (high for port in part.inputs for low, high in zip(port.min, port.max, strict=True) if low != high)
+    largest = max(sizes, default=1)
     found = [part.sample(generator, 1) for _ in range(RANDOM_SAMPLES - 1)]
     return [*found, part.sample(generator, largest), *real_inputs(part)]
 
@@ -111,7 +112,3 @@ def calibration_inputs(part: Part, folder: Path | None = None) -> list[Inputs]:
         return [*real, *mirrored, *darker]
     generator = np.random.default_rng(RANDOM_SEED + 1)
     return [part.sample(generator, 1) for _ in range(16)]
-
-
-def _varies(part: Part) -> bool:
-    return any(port.min != port.max for port in part.inputs)

@@ -179,7 +179,7 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 def save_golden(folder: Path, samples: Sequence[Arrays], expected: Sequence[Arrays]) -> None:
     """Keep the first random and the last sample beside the artefact, with what eager fp32 made of them."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for number, index in enumerate((0, -1)[:KEPT]):
         kept.update({f"{number}/in/{name}": value for name, value in samples[index].items()})
         kept.update({f"{number}/out/{name}": value for name, value in expected[index].items()})

@@ -35,12 +35,8 @@ class TensorSpec:
         )
 
 
-class Engine(Protocol):
-    """A network ready to run: named arrays in, named arrays out.
-
-    Not thread safe: one engine belongs to one worker. The arrays returned may be reused by the next call; copy what
-    must outlive it.
-    """
+class Described(Protocol):
+    """What diagnostics tell of an engine; the speech recogniser, which keeps its own runtime, has it too."""
 
     name: str
     backend: str
@@ -51,6 +47,15 @@ class Engine(Protocol):
     device: str
     #: CPU threads it may use; 0 on a GPU.
     threads: int
+
+
+class Engine(Described, Protocol):
+    """A network ready to run: named arrays in, named arrays out.
+
+    Not thread safe: one engine belongs to one worker. The arrays returned may be reused by the next call; copy what
+    must outlive it.
+    """
+
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -83,7 +88,7 @@ def fed(engine: Engine, inputs: Mapping[str, Any]) -> list[Any]:
     return feed
 
 
-def describe(engine: Engine) -> dict[str, object]:
+def describe(engine: Described) -> dict[str, object]:
     """What diagnostics and reports say about an engine."""
     facts: dict[str, object] = {
         "engine": engine.name,

@@ -6,9 +6,10 @@ as any other, see :mod:`.build`.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,40 @@ def quantised_openvino(model: Any, source: ExportedNetwork, calibration: Sequenc
     return _quantised(model, source, [[sample[name] for name in order] for sample in _singles(source, calibration)])
 
 
-def quantised_onnx(source: ExportedNetwork, calibration: Sequence[Arrays]) -> Path:
-    """An ONNX file with QuantizeLinear and DequantizeLinear, as TensorRT and ONNX Runtime read it. Errors as above."""
+def quantised_onnx(source: ExportedNetwork, calibration: Sequence[Arrays], *, signed: bool = False) -> Path:
+    """An ONNX file with QuantizeLinear and DequantizeLinear. Errors as above.
+
+    ``signed``: only symmetric ranges and signed integers, which is all that TensorRT knows.
+    """
     import onnx
 
     names = [port.name for port in source.inputs]
     samples = [{name: sample[name] for name in names} for sample in _singles(source, calibration)]
     path = source.work / f"{source.name}.int8.onnx"
-    onnx.save_model(_quantised(onnx.load(source.onnx()), source, samples), path)
+    model = _quantised(onnx.load(source.onnx()), source, samples)
+    if signed:
+        make_signed(model)
+    onnx.save_model(model, path)
     return path
+
+
+def make_signed(model: Any) -> None:
+    """Widen the ranges of an ONNX model's activations to symmetric ones and quantise to signed integers, in place.
+
+    NNCF itself offers that for no device. Where all values are positive it costs one bit.
+    """
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for scale, zero in {tuple(node.input[1:3]) for node in model.graph.node if node.op_type == "QuantizeLinear"}:
+        step, origin = (onnx.numpy_helper.to_array(constants[name]) for name in (scale, zero))
+        limits = np.iinfo(origin.dtype)
+        # The larger end of the old range becomes that of the new one, 127 steps from 0.
+        reach = np.maximum(limits.max - origin.astype(np.int32), origin.astype(np.int32) - limits.min)
+        if origin.dtype == np.int8 and not origin.any():
+            continue
+        constants[scale].CopyFrom(onnx.numpy_helper.from_array((step * reach / 127).astype(step.dtype), scale))
+        constants[zero].CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(origin, np.int8), zero))
 
 
 def _singles(source: ExportedNetwork, calibration: Sequence[Arrays]) -> list[dict[str, Any]]:
@@ -74,6 +100,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)

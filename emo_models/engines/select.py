@@ -17,7 +17,7 @@ from emo_models.engines.catalogue import CardEntry
 from emo_models.engines.manifest import Manifest, read_golden
 from emo_models.engines.measure import beyond, parity
 from emo_models.engines.protocol import Engine, EngineError, describe
-from emo_models.engines.store import Artefact, artefacts
+from emo_models.engines.store import Artefact, artefacts, title
 from emo_models.engines.threads import cpu_threads
 
 log = logging.getLogger(__name__)
@@ -107,17 +107,20 @@ def golden_faults(engine: Engine, folder: Path, manifest: Manifest) -> list[str]
 
 
 def candidates(name: str, preset: str, precision: str, backend: str) -> Iterator[tuple[Backend, Artefact]]:
-    """Artefacts of this engine in the order of preference, the newest of a backend first, damaged ones too."""
+    """Artefacts of this engine in the order of preference, damaged ones too."""
     if backend != "auto":
         find_backend(backend)  # an unknown name is an error
     stored = artefacts()
     for one in in_order():
         if backend in ("auto", one.name):
-            named = f"{name}-{preset}-{one.name}-{precision}-"
-            mine = [a for a in stored if a.folder.name.startswith(named)]
-            yield from (
-                (one, a) for a in sorted(mine, key=lambda a: a.manifest.built if a.manifest else "~", reverse=True)
-            )
+            mine = [a for a in stored if a.title == title(name, preset, one.name, precision)]
+            yield from ((one, artefact) for artefact in sorted(mine, key=_merit, reverse=True))
+
+
+def _merit(artefact: Artefact) -> tuple[bool, str]:
+    """Trained weights before random ones, then the newest; an unreadable artefact comes first, to be told of."""
+    manifest = artefact.manifest
+    return (True, "~") if manifest is None else (bool(manifest.weights.data), manifest.built)
 
 
 def _usable(backend: Backend, artefact: Artefact) -> Manifest:
@@ -125,6 +128,11 @@ def _usable(backend: Backend, artefact: Artefact) -> Manifest:
     if reason := backend.runs():
         raise EngineError(reason)
     manifest = artefact.verify()
+    said = title(manifest.network, manifest.preset, manifest.backend, manifest.precision)
+    if said != artefact.title:
+        raise EngineError(
+            f"the folder is named {artefact.title}, its manifest is of {said}: it was renamed or replaced"
+        )
     if found := misfits(manifest, backend):
         raise EngineError("; ".join(map(str, found)))
     return manifest

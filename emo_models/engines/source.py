@@ -59,7 +59,7 @@ def _file(entry: PartEntry, preset: str, weights: Sequence[Path]) -> Path | None
                 return given / named
         elif read_card(given).network == entry.network:
             return given
-    cached = cache_dir() / "networks" / preset / named
+    cached = cache_dir() / preset / named
     return cached if cached.is_file() else None
 
 

@@ -6,7 +6,6 @@ killed build left behind is swept up by the next one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -49,6 +48,11 @@ class Artefact:
     manifest: Manifest | None
     problem: str = ""
 
+    @property
+    def title(self) -> str:
+        """See :func:`title`; also where the manifest cannot be read."""
+        return self.folder.name.rpartition("-")[0]
+
     def verify(self) -> Manifest:
         """Its manifest, once every file was found to be the one it vouches for.
 
@@ -84,9 +88,14 @@ def _artefact(folder: Path) -> Artefact:
         return Artefact(folder, None, str(error))
 
 
-def place(name: str, key: str) -> Path:
-    """Where the artefact of a key lies or will lie. ``name``: for people, as ``anfl-toy-openvino-fp32``."""
-    return root() / f"{name}-{key[:16]}"
+def title(network: str, preset: str, backend: str, precision: str) -> str:
+    """What the name of an artefact's folder begins with, for people and for the search: ``anfl-toy-openvino-fp32``."""
+    return f"{network}-{preset}-{backend}-{precision}"
+
+
+def place(of: str, key: str) -> Path:
+    """Where the artefact of a :func:`title` and key lies or will lie."""
+    return root() / f"{of}-{key[:16]}"
 
 
 def install(target: Path, make: Callable[[Path], None], note: Callable[[str], None]) -> bool:
@@ -155,6 +164,8 @@ def _building() -> Path:
 @contextmanager
 def _locked(name: str, note: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of one artefact; the kernel frees it when the process dies."""
+    import fcntl  # not on Windows, where artefacts can be read all the same
+
     try:
         for folder in (_building(), root() / LOCKS):
             folder.mkdir(parents=True, exist_ok=True)

@@ -198,7 +198,7 @@ def _list(_: argparse.Namespace) -> int:
     found = artefacts()
     if not found:
         print(f"no artefact in {root()} yet; type: emo engines build --profile toy")
-    rows = [("ENGINE", "PRESET", "BACKEND", "PRECISION", "MB", "WEIGHTS", "STATE")]
+    rows: list[tuple[str, ...]] = [("ENGINE", "PRESET", "BACKEND", "PRECISION", "MB", "WEIGHTS", "STATE")]
     rows += [_row(artefact) for artefact in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows if found else ():
@@ -234,7 +234,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     names = _names(arguments)
     if arguments.profile == "start":
         return _open_cards(names)
-    mine = [a for a in artefacts() if a.folder.name.startswith(tuple(f"{n}-{arguments.profile}-" for n in names))]
+    mine = [a for a in artefacts() if a.title.startswith(tuple(f"{n}-{arguments.profile}-" for n in names))]
     if not mine:
         raise EngineError(
             f"nothing of profile {arguments.profile} in {root()}; type: emo engines build --profile {arguments.profile}"

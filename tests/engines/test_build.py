@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,11 +18,13 @@ from emo_models.checkpoints import NetworkCard, save_weights  # noqa: E402
 from emo_models.engines import EngineError, catalogue, describe  # noqa: E402
 from emo_models.engines.build import Options, build  # noqa: E402
 from emo_models.engines.export import ExportedNetwork  # noqa: E402
+from emo_models.engines.golden import FACES, calibration_inputs, golden_inputs, real_inputs  # noqa: E402
 from emo_models.engines.machine import this_machine  # noqa: E402
 from emo_models.engines.manifest import read_golden  # noqa: E402
 from emo_models.engines.measure import parity  # noqa: E402
 from emo_models.engines.select import select  # noqa: E402
 from emo_models.engines.source import RANDOM, network  # noqa: E402
+from emo_models.fetch import pull  # noqa: E402
 from emo_models.networks.fusion_mask import FORBIDDEN  # noqa: E402
 
 CPU = ("openvino", "onnxruntime", "eager")
@@ -97,6 +100,15 @@ def test_one_step_of_the_engine_is_one_step_of_the_network(toy: Callable[[str], 
         bias[:, first + position] = 0
 
 
+def test_inputs_go_up_to_the_largest_batch_and_no_further(store: Path, toy: Callable[[str], Any]) -> None:
+    part = toy("fusion_step").part
+    assert [len(inputs["word"]) for inputs in golden_inputs(part)] == [1, 1, 1, 4]
+    build(toy("er_resnet"), Options("openvino", threads=1, timing_s=0.01), lambda _: None)
+    engine = select("er_resnet", "toy", threads=1).engine
+    with pytest.raises(EngineError, match=r"er_resnet: OpenVINO: .*shape"):
+        engine(toy("er_resnet").part.sample(np.random.default_rng(0), 9))
+
+
 def test_a_graph_has_one_hash_and_other_weights_have_another(toy: Callable[[str], Any], tmp_path: Path) -> None:
     first = toy("projector")
     again = network("projector", "toy", tmp_path)
@@ -122,3 +134,38 @@ def test_weights_of_ones_own_are_used_and_named(store: Path, tmp_path: Path) -> 
     assert network("anfl", "toy", tmp_path, [tmp_path]).weights.origin == RANDOM
     with pytest.raises(EngineError, match="no such file or folder"):
         network("anfl", "toy", tmp_path, [tmp_path / "nowhere"])
+
+
+def test_real_faces_are_compared_where_the_samples_are_in_the_cache(
+    toy: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pictures = {name: pull(name) for name in FACES}
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path))
+    (tmp_path / "engines").mkdir()
+    for file in pictures.values():
+        (tmp_path / file.name).symlink_to(file)
+    faces = [inputs["faces"] for inputs in real_inputs(toy("er_resnet").part)]
+    assert [face.shape for face in faces] == [(1, 3, 64, 64)] * 7
+    assert all(1 < np.ptp(face) < 6 for face in faces)  # normalised, and not of one colour
+    (clip, _) = real_inputs(toy("video_swin").part)
+    assert clip["clip"].shape == (1, 3, 4, 64, 64)
+    assert np.abs(np.diff(clip["clip"], axis=2)).mean() > 0.01  # it moves
+    (image, _) = real_inputs(toy("detector").part)
+    assert image["image"].shape == (1, 3, 96, 128)
+    manifest = build(toy("er_resnet"), Options("onnxruntime", threads=1, timing_s=0.01), lambda _: None).manifest
+    assert manifest.parity is not None
+    assert manifest.parity.samples == 4 + 7 + 21  # random, real, and those that labels are compared on
+    assert manifest.parity.label_agreement == 1.0
+
+
+def test_a_folder_of_pictures_calibrates(toy: Callable[[str], Any], tmp_path: Path) -> None:
+    part = toy("er_resnet").part
+    with pytest.raises(EngineError, match=r"no \.png or \.jpg there"):
+        calibration_inputs(part, tmp_path)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((80, 80, 3), 255, np.uint8))
+    (white,) = calibration_inputs(part, tmp_path)
+    np.testing.assert_allclose(
+        white["faces"][0, :, 0, 0], [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], 1e-5
+    )
+    with pytest.raises(EngineError, match="er, au_nodes, au_scores, valid are no pictures"):
+        calibration_inputs(toy("prompt_head").part, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,23 @@ def test_the_next_backend_is_taken_and_strict_refuses_that(make: Callable[..., B
         select(NAME, "toy", strict=True)
 
 
+def test_a_renamed_folder_is_refused(make: Callable[..., Built]) -> None:
+    folder = make("onnxruntime").folder
+    folder.rename(folder.with_name(folder.name.replace("-fp32-", "-bf16-")))
+    assert "the folder is named projector-toy-onnxruntime-bf16, its manifest is of" in why_not(precision="bf16")
+
+
+def test_trained_weights_are_preferred_to_random_ones(make: Callable[..., Built]) -> None:
+    trained = make("onnxruntime")
+    other = trained.folder.with_name(f"{trained.folder.name[:-16]}{'0' * 16}")
+    shutil.copytree(trained.folder, other)
+    weights = dataclasses.replace(trained.manifest.weights, origin="fame.safetensors", data=("ECEM",))
+    change(trained, weights=weights, built="2020-01-01T00:00:00+00:00")
+    chosen = select(NAME, "toy").manifest
+    assert chosen is not None
+    assert chosen.weights.origin == "fame.safetensors"
+
+
 def test_nothing_is_built_by_loading(store: Path) -> None:
     assert "none was built; type: emo engines build --profile toy --network projector --precision fp32" in why_not()
     assert not store.exists()
@@ -182,15 +200,15 @@ def test_a_build_in_another_precision_is_not_installed(
     """A backend that was asked for bf16 and keeps fp32 is the trap of builders that ignore a wish."""
     monkeypatch.setattr(OnnxRuntimeBackend, "precisions", ("fp32", "bf16"))
     with pytest.raises(
-        PrecisionError, match=r"asked for bf16, .* onnxruntime runs there are 1 in float32; not installed"
+        PrecisionError, match=r"asked for bf16.* 1 in float32; not installed"
     ):
         make("onnxruntime", precision="bf16")
     assert artefacts() == []
 
 
 def test_an_unknown_precision_and_an_unknown_setting(make: Callable[..., Built]) -> None:
-    with pytest.raises(EngineError, match="nothing builds int8 here; onnxruntime: builds fp32 only"):
-        make("onnxruntime", precision="int8")
+    with pytest.raises(EngineError, match="nothing builds fp16 here; onnxruntime: builds fp32"):
+        make("onnxruntime", precision="fp16")
     with pytest.raises(EngineError, match="onnxruntime has no setting level"):
         make("onnxruntime", settings={"level": 3})
 

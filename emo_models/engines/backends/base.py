@@ -25,6 +25,23 @@ ALLOWED_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "fp16": frozenset({"float16"}),
     "int8": frozenset({"int8", "uint8"}),
 }
+#: NNCF leaves layers in fp32 where eight bits would cost too much, as the products inside of attention. Below this share
+#: of eight-bit layers the name ``int8`` would be a lie.
+INT8_SHARE: Final = 0.75
+
+
+def precision_fault(asked: str, layer_dtypes: Mapping[str, int]) -> str:
+    """What is wrong with the types in which convolutions and matrix products run; empty where nothing is."""
+    seen = ", ".join(f"{count} in {name}" for name, count in layer_dtypes.items()) or "none found"
+    allowed, total = ALLOWED_DTYPES[asked], sum(layer_dtypes.values())
+    share = sum(count for name, count in layer_dtypes.items() if name in allowed) / max(total, 1)
+    others = set(layer_dtypes) - allowed
+    if asked == "int8" and others <= {"float32"} and share >= INT8_SHARE:
+        return ""
+    if total and not others:
+        return ""
+    least = f" (at least {INT8_SHARE:.0%} of them, the rest float32)" if asked == "int8" else ""
+    return f"asked for {asked}{least}, but the convolutions and matrix products run {seen}"
 
 
 @dataclass(frozen=True)

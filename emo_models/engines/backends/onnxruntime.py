@@ -36,7 +36,12 @@ DTYPES: Final = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(int64)": "int64",
     "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8", "tensor(bool)": "bool",
 }  # fmt: skip
-MULTIPLIES: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedMatMul", "FusedGemm"})
+#: Nodes that multiply eight-bit numbers; the session makes them of nodes between dequantisation and quantisation.
+EIGHT_BITS: Final = frozenset({
+    "QLinearConv", "QLinearMatMul", "QGemm", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger",
+})  # fmt: skip
+FLOATS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedMatMul", "FusedGemm"})
+MULTIPLIES: Final = FLOATS | EIGHT_BITS
 
 
 def _runtime() -> Any:
@@ -52,7 +57,6 @@ class OnnxRuntimeEngine:
 
     backend = "onnxruntime"
     device = "cpu"
-    precision = "fp32"
 
     def __init__(
         self,
@@ -61,13 +65,14 @@ class OnnxRuntimeEngine:
         *,
         inputs: Sequence[str],
         outputs: Sequence[str],
+        precision: str = "fp32",
         threads: int = 0,
         log_as: str = "",
         optimised: Path | None = None,
     ) -> None:
-        """``optimised``: where to write the graph that is executed."""
+        """``precision`` is a fact about the file; ``optimised``: where to write the graph that is executed."""
         runtime = _runtime()
-        self.name, self.version = name, str(runtime.__version__)
+        self.name, self.precision, self.version = name, precision, str(runtime.__version__)
         self.threads = threads or cpu_threads(name)
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
@@ -87,7 +92,7 @@ class OnnxRuntimeEngine:
         self.inputs = tuple(_spec(n, p) for n, p in zip(inputs, takes, strict=True))
         self.outputs = tuple(_spec(n, p) for n, p in zip(outputs, gives, strict=True))
         self._feed = [port.name for port in takes]
-        log.info("%s: onnxruntime fp32, %d threads, %s", name, self.threads, log_as or path.name)
+        log.info("%s: onnxruntime %s, %d threads, %s", name, precision, self.threads, log_as or path.name)
 
     def warmup(self, batch_sizes: Sequence[int] = (1,)) -> None:
         for size in batch_sizes:
@@ -114,7 +119,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     device = "cpu"
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = ("fp32", "int8")
     SETTINGS: Final[Mapping[str, Any]] = {}
 
     def available(self) -> str:
@@ -133,13 +138,13 @@ class OnnxRuntimeBackend:
     def build(self, source: ExportedNetwork, spec: BuildSpec, folder: Path, progress: Progress) -> BuildResult:
         settings = settled(self.SETTINGS, spec.settings, self.name)
         progress("writing ONNX")
-        save_onnx(source.onnx(), folder / MODEL)
+        save_onnx(self._source(source, spec, progress), folder / MODEL)
         progress("optimising, to read back the precision of the layers")
-        dtypes = self._layer_dtypes(source, folder, spec.threads)
+        dtypes = self._layer_dtypes(source, folder, spec)
         return BuildResult(dtypes, settings, source.versions())
 
     def load(self, folder: Path, manifest: Manifest, threads: int) -> OnnxRuntimeEngine:
-        return self._engine(manifest.network, folder, manifest, threads)
+        return self._engine(manifest.network, folder, manifest, precision=manifest.precision, threads=threads)
 
     def compare(self, manifest: Manifest) -> list[Comparison]:
         return compare_common(manifest, self)
@@ -151,23 +156,41 @@ class OnnxRuntimeBackend:
             len(onnx.load(source.onnx(), load_external_data=False).graph.node), {}, "every standard operator"
         )
 
-    def _layer_dtypes(self, source: ExportedNetwork, folder: Path, threads: int) -> dict[str, int]:
+    @staticmethod
+    def _source(source: ExportedNetwork, spec: BuildSpec, progress: Progress) -> Path:
+        if spec.precision != "int8":
+            return source.onnx()
+        from emo_models.engines.quantise import quantised_onnx
+
+        progress(f"quantising by {len(spec.calibration)} inputs")
+        return quantised_onnx(source, spec.calibration)
+
+    def _layer_dtypes(self, source: ExportedNetwork, folder: Path, spec: BuildSpec) -> dict[str, int]:
         """Of the graph that the session executes, which it writes for us."""
         import onnx
 
         executed = source.work / f"{source.name}.executed.onnx"
-        self._engine(source.name, folder, source, threads, executed).close()
+        self._engine(
+            source.name, folder, source, precision=spec.precision, threads=spec.threads, optimised=executed
+        ).close()
         return onnx_layer_dtypes(onnx.load(executed, load_external_data=False), MULTIPLIES)
 
     @staticmethod
     def _engine(
-        name: str, folder: Path, ports: ExportedNetwork | Manifest, threads: int, optimised: Path | None = None
+        name: str,
+        folder: Path,
+        ports: ExportedNetwork | Manifest,
+        *,
+        precision: str,
+        threads: int,
+        optimised: Path | None = None,
     ) -> OnnxRuntimeEngine:
         return OnnxRuntimeEngine(
             name,
             folder / MODEL,
             inputs=[p.name for p in ports.inputs],
             outputs=[p.name for p in ports.outputs],
+            precision=precision,
             threads=threads,
             log_as=folder.name,
             optimised=optimised,
@@ -195,7 +218,9 @@ def onnx_layer_dtypes(model: Any, multiplies: frozenset[str]) -> dict[str, int]:
         types.setdefault(value.name, value.type.tensor_type.elem_type)
     found: Counter[str] = Counter()
     for node in graph.node:
-        if node.op_type in multiplies:
+        if node.op_type in EIGHT_BITS & multiplies:
+            found["int8"] += 1
+        elif node.op_type in multiplies:
             known = next((types[name] for name in (*node.input[1:2], node.input[0], *node.output) if name in types), 0)
             name = onnx.helper.tensor_dtype_to_np_dtype(known).name if known else "float32"
             found[name] += 1

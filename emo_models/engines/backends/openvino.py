@@ -105,7 +105,11 @@ class OpenVinoEngine:
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         if self._request is None:
             raise EngineError(f"{self.name}: the engine is closed")
-        self._request.infer(dict(enumerate(fed(self, inputs))), share_inputs=True)
+        feed = dict(enumerate(fed(self, inputs)))
+        try:
+            self._request.infer(feed, share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"{self.name}: OpenVINO: {' '.join(str(error).split())}") from None
         return {s.name: self._request.get_output_tensor(i).data for i, s in enumerate(self.outputs)}
 
     def close(self) -> None:

@@ -36,6 +36,8 @@ PLAN: Final = "model.plan"
 OLDEST_MAJOR: Final = 10
 #: Layers that multiply matrices or convolve, by the names of ``trt.LayerType``.
 MULTIPLIES: Final = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", "ATTENTION"})
+#: Layers that only give their input another shape.
+MOVES: Final = frozenset({"SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE"})
 #: Names of ``trt.DataType`` -> those of numpy and torch.
 DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
 
@@ -136,7 +138,7 @@ class TensorRtBackend:
             return source.onnx(spec.precision)
         from emo_models.engines.quantise import quantised_onnx
 
-        return quantised_onnx(source, spec.calibration)
+        return quantised_onnx(source, spec.calibration, signed=True)
 
     def _library(self) -> Any:
         try:
@@ -221,17 +223,27 @@ class TensorRtRtxBackend(TensorRtBackend):
 def network_layer_dtypes(network: Any) -> dict[str, int]:
     """Type -> number of layers that multiply: of a strongly typed network, which the plan has to keep."""
     found: Counter[str] = Counter()
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    makers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
+    for layer in layers:
         if layer.type.name in MULTIPLIES:
-            name = _computed_in(layer).name
+            names = {_computed_in(layer.get_input(i), makers) for i in range(min(2, layer.num_inputs))}
+            # One factor in eight bits alone is dequantised before it is multiplied.
+            name = names.pop() if len(names) == 1 else next(iter(names - {"INT8"}))
             found[DTYPES.get(name, name.lower())] += 1
     return dict(found)
 
 
-def _computed_in(layer: Any) -> Any:
-    """Type of a layer; one whose input comes from a dequantisation runs in the type before that."""
-    return layer.get_input(0).dtype
+def _computed_in(tensor: Any, makers: Mapping[str, Any]) -> str:
+    """Type of a factor; one that comes out of a dequantisation is multiplied in the type before that."""
+    dtype = str(tensor.dtype.name)
+    while tensor is not None and (maker := makers.get(tensor.name)) is not None:
+        if maker.type.name == "DEQUANTIZE":
+            return str(maker.get_input(0).dtype.name)
+        if maker.type.name not in MOVES:
+            break
+        tensor = maker.get_input(0)
+    return dtype
 
 
 def _network(trt: Any, builder: Any) -> Any:
