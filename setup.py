@@ -68,7 +68,15 @@ setup(
         share("config", "*"),
     ],
     install_requires=["numpy>=1.21", "PyYAML>=5.4"],
-    extras_require={"ros": ROS, "start": START, "dev": DEV, "torch": TORCH, "train": TRAIN, "engines": ENGINES, "docs": DOCS},
+    extras_require={
+        "ros": ROS,
+        "start": START,
+        "dev": DEV,
+        "torch": TORCH,
+        "train": TRAIN,
+        "engines": ENGINES,
+        "docs": DOCS,
+    },
     entry_points={
         # "<process>_node", for a plain "source" on the path would stand in for the shell's own word.
         "console_scripts": [

@@ -199,9 +199,7 @@ def test_a_build_in_another_precision_is_not_installed(
 ) -> None:
     """A backend that was asked for bf16 and keeps fp32 is the trap of builders that ignore a wish."""
     monkeypatch.setattr(OnnxRuntimeBackend, "precisions", ("fp32", "bf16"))
-    with pytest.raises(
-        PrecisionError, match=r"asked for bf16.* 1 in float32; not installed"
-    ):
+    with pytest.raises(PrecisionError, match=r"asked for bf16.* 1 in float32; not installed"):
         make("onnxruntime", precision="bf16")
     assert artefacts() == []
 

@@ -32,7 +32,9 @@ def test_missing_torch_names_the_command(monkeypatch):
 
 
 def test_unknown_network_lists_the_choices():
-    with pytest.raises(UnknownNetworkError, match="unknown network 'swin'; choose one of: anfl, bert_fusion, clip, ddamfn"):
+    with pytest.raises(
+        UnknownNetworkError, match="unknown network 'swin'; choose one of: anfl, bert_fusion, clip, ddamfn"
+    ):
         emo_models.create("swin")
 
 

@@ -19,7 +19,7 @@ import emo_models
 from emo_models.checkpoints import NetworkCard
 from emo_models.networks.ecpa import ECPA
 from emo_models.networks.ecpa.captions import CaptionTokenizer
-from emo_models.networks.ecpa.eca import AuWordAlignment, word_vectors
+from emo_models.networks.ecpa.eca import AuWordAlignment, AuWordLoss, word_vectors
 from emo_models.networks.ecpa.losses import LOSSES, TotalLoss
 from emo_models.networks.ecpa.model import EcpaOutput
 from emo_models.weights import cache_dir
@@ -248,7 +248,7 @@ class ECPATask(BaseTask):
         """Put the AU - word loss of the recipe in place; the tagger stands beside the network."""
         config = self.network.config
         if self.options.au_loss == "tagger":
-            self.network.au_word_loss = _NoAlignment()
+            self.network.au_word_loss = cast("AuWordLoss", _NoAlignment())
             return LexiconTagger(config.hidden).to(self.device)
         self.network.au_word_loss = au_word_loss(
             self.options.au_loss, config.pair_labels, config.match_threshold, config.margin
