@@ -67,7 +67,7 @@ class EncoderDecoder(nn.Module):
         self.encoder = BertEncoder(config)
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.words = nn.Linear(config.hidden, config.vocab_size)
-        self.apply(init_bert)
+        init_bert(self, config.hidden)
 
     def embed_visual(self, visual_BMV: Tensor) -> Tensor:
         """``[B, M, visual_width] -> [B, M, hidden]``."""
