@@ -120,7 +120,7 @@ def test_causes_of_a_toy_world_decide_what_counts_as_named(tmp_path):
 def test_scenes_are_told_without_names_or_faces(tmp_path):
     write_truth(tmp_path, [clip("a"), clip("b", action="", thing="")])
     assert scene_captions(tmp_path) == {
-        "a": ("a mug fell down", "a mug fell down in the park"),
+        "a": ("mug fell down", "mug fell down in the park"),
         "b": ("people talk", "people talk in the park"),
     }
 
