@@ -7,6 +7,7 @@ import json
 import math
 import random
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from emo_models.networks.language import load_language, train_tokenizer  # noqa:
 from training.datasets import read_dataset  # noqa: E402
 from training.datasets.record import DatasetError, Span  # noqa: E402
 from training.prepare.video import Video  # noqa: E402
+from training.tasks.fame_align import caption_vector  # noqa: E402
 from training.tasks.fame_data import grid_images  # noqa: E402
 from training.tasks.lessons import LessonEncoder, places, read_lessons, texts, write_lessons  # noqa: E402
 from training.tasks.questions import ALL, Inputs, pack_faces, question, unpack_faces  # noqa: E402
@@ -205,6 +207,28 @@ def test_frames_are_those_of_the_stream(world):
     record = next(r for r in task.records["train"] if r.clip_id == "0_1")
     task.dataset("train")
     assert torch.allclose(task.features(record), stream.current().features(), atol=2e-3)  # kept in half precision
+
+
+def test_g_can_start_from_words_for_pictures(world, tmp_path):
+    """Then a picture's row of R is nearest to its own caption's words; only a linear g can start so."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    captions = {"red": "red ball", "blue": "blue ball"}
+    rows = ["image,split,caption"]
+    for number in range(12):
+        colour = ("red", "blue")[number % 2]
+        cv2.imwrite(str(folder / f"{number}.png"), draw(colour, ("left", "right")[number % 3 % 2], number)[..., ::-1])
+        rows.append(f"{number}.png,train,{captions[colour]}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    task = create_task(fame_recipe(world, tmp_path / "run", options={"align": str(folder)}))
+    words = torch.stack([caption_vector(task.network, task.prompts.tokenizer, text) for text in captions.values()])
+    for number, colour in enumerate(("red", "blue")):
+        image = torch.from_numpy(task._transform()(draw(colour, "left", 1)))
+        row = task.network.project(task.network.frame_features(image[None]).mean(1))
+        assert int(torch.cdist(row, words).argmin()) == number
+    mlp = dataclasses.replace(task.recipe.network, options={**task.recipe.network.options, "projector": "mlp2x_gelu"})
+    with pytest.raises(RecipeError, match="a linear g starts so"):
+        create_task(dataclasses.replace(task.recipe, network=mlp))
 
 
 def test_only_g_and_new_tokens_learn_and_the_weights_stand_alone(world, tmp_path):

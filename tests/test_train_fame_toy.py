@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import re
 
@@ -20,10 +21,12 @@ from training.datasets.record import Dialogue, Span, Utterance  # noqa: E402
 from training.metrics.causes import mentions  # noqa: E402
 from training.prepare.faces import FaceTrack, KnownFaces  # noqa: E402
 from training.prepare.video import Video  # noqa: E402
-from training.tasks.clip import scene_captions  # noqa: E402
 from training.tasks.fame_data import FaceReader, periods  # noqa: E402
 from training.tasks.fame_truth import causes_of, faces_of, nobody  # noqa: E402
 from training.tasks.toy_lessons import QUIET, toy_lessons  # noqa: E402
+from training.toyworld.pictures import SCENES, TABLE, write_faces, write_scenes  # noqa: E402
+from training.toyworld.script import TO_MAFW  # noqa: E402
+from training.toyworld.things import THINGS  # noqa: E402
 from training.toyworld.truth import CaptionTruth, CauseTruth, ClipTruth, FaceTruth, write_truth  # noqa: E402
 from training.toyworld.units import UNITS  # noqa: E402
 from training.trainer.task import create_task  # noqa: E402
@@ -118,11 +121,27 @@ def test_causes_of_a_toy_world_decide_what_counts_as_named(tmp_path):
 
 
 def test_scenes_are_told_without_names_or_faces(tmp_path):
-    write_truth(tmp_path, [clip("a"), clip("b", action="", thing="")])
-    assert scene_captions(tmp_path) == {
-        "a": ("a mug fell down", "a mug fell down in the park"),
-        "b": ("people talk", "people talk in the park"),
-    }
+    """As CLIP's task and the start of g read them; the same again with the same seed."""
+    count = write_scenes(tmp_path / "a", 3, 12)
+    rows = list(csv.DictReader((tmp_path / "a" / TABLE).read_text(encoding="utf-8").splitlines()))
+    assert len(rows) >= 12
+    assert len({row["caption"] for row in rows}) == count
+    told = {SCENES[""], *(SCENES[what].format(thing) for what in ("fall", "show", "come") for thing in THINGS)}
+    assert {row["caption"] for row in rows} <= told
+    assert all((tmp_path / "a" / row["image"]).is_file() for row in rows)
+    write_scenes(tmp_path / "b", 3, 12)
+    assert all((tmp_path / "a" / r["image"]).read_bytes() == (tmp_path / "b" / r["image"]).read_bytes() for r in rows)
+    network = {"name": "clip", "preset": "toy"}
+    task = create_task(recipe("clip", tmp_path / "run", ("table", tmp_path / "a"), network=network))
+    assert task.dataset("train")[0]["image"].shape == (3, 56, 56)
+
+
+def test_faces_are_drawn_into_folders_by_what_they_show(tmp_path):
+    counts = write_faces(tmp_path, 3, 12)
+    files = list(tmp_path.glob("*/*/*.png"))
+    assert sum(counts.values()) == len(files) >= 12
+    assert {file.parent.name for file in files} == set(counts)
+    assert set(counts) <= {"neutral", *TO_MAFW.values()}
 
 
 def test_utterances_are_periods_of_the_cumulative_clip(tmp_path):

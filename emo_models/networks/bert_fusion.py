@@ -11,11 +11,11 @@ CVPR 2022; names of modules are those of the published checkpoints.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from emo_models.networks.language import tokenizer_note, train_tokenizer
 from emo_models.preprocess import TRANSFORMS, ImageTransform, short_edge_crop
 from emo_models.weights import cache_dir
 from training.datasets import read_dataset
-from training.datasets.record import Dataset as DataSet
 from training.datasets.record import Record
 from training.prepare.clips import ClipForm, PreparedClip
 from training.prepare.faces import FaceTrack
@@ -36,7 +35,6 @@ from training.prepare.run import prepare_clips
 from training.prepare.store import FeatureStore
 from training.prepare.video import Video
 from training.tasks.pictures import Picture, in_table
-from training.toyworld.pictures import SCENES
 from training.trainer.recipe import Recipe, RecipeError, read_options
 from training.trainer.task import BaseTask
 
@@ -51,14 +49,12 @@ class ClipOptions:
     """What a recipe of this task can say under ``options``.
 
     ``frames``: pictures of each clip that are kept, of which an epoch sees one at random; ``features``: folder of the
-    feature store, empty for one in the cache of weights; ``workers``: processes that cut out the pictures. ``captions``:
-    those of the data, or for a toy world's dialogues, which have none, what its truth says is to be seen.
+    feature store, empty for one in the cache of weights; ``workers``: processes that cut out the pictures.
     """
 
     frames: int = 8
     features: str = ""
     workers: int = 1
-    captions: Literal["own", "scene"] = "own"
     licence: str = "research only"
 
 
@@ -187,7 +183,7 @@ class ClipTask(BaseTask):
         if self.data is None:
             found = in_table(self.root, split, lambda row, _: row["caption"], ("caption",))
             return [Pair(partial(self._scaled, picture), (picture.label,)) for picture in found]
-        records = self._records(self.data, split)
+        records = [record for record in self.data.split(split) if record.source and record.captions]
         if read:
             made = prepare_clips(records, self.store, self.form, NoFaces, workers=self.options.workers)
             bad = {str(row.row) for row in made.quarantined}
@@ -201,21 +197,3 @@ class ClipTask(BaseTask):
 
     def _frames(self, clip_id: str) -> NDArray[np.uint8]:
         return PreparedClip.of(self.store.get(clip_id)).clip
-
-    def _records(self, data: DataSet, split: str) -> list[Record]:
-        records = data.split(split)
-        if self.options.captions == "scene":
-            scenes = scene_captions(self.root)
-            records = tuple(dataclasses.replace(record, captions=scenes.get(record.clip_id, ())) for record in records)
-        return [record for record in records if record.source and record.captions]
-
-
-def scene_captions(root: Path) -> dict[str, tuple[str, ...]]:
-    """Clip id -> what is to be seen in each of a toy world's dialogue clips, in words; nobody's face, nobody's name."""
-    from training.toyworld.truth import load_truth
-
-    found: dict[str, tuple[str, ...]] = {}
-    for clip_id, clip in load_truth(root).items():
-        seen = SCENES[clip.action].format(clip.thing)
-        found[clip_id] = (seen, f"{seen} in the {clip.place}")
-    return found

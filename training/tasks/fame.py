@@ -31,6 +31,7 @@ from training.prepare.cumulative import CumulativeVideos, pieces
 from training.prepare.splits import KINDS
 from training.prepare.video import Video
 from training.tasks.clip import clip_transform
+from training.tasks.fame_align import align
 from training.tasks.fame_build import build, face_network
 from training.tasks.fame_data import ClipEvidence, FaceReader
 from training.tasks.fame_truth import Causes, FacesOf, causes_of, faces_of
@@ -54,7 +55,8 @@ class FameOptions:
     1`` and so on, ``truth`` takes the exact points and names of a toy world, never their emotions. ``face_frames``: so
     many frames of each person are looked at; ``face_utterances``: in each of the last so many utterances, a person's face
     in an utterance being a track of its own, as a film's cut ends a track; 0: in the clip as a whole. ``features``: folder of the stores, empty for one in the cache of weights.
-    ``meteor``: False spares its seconds. ``baseline``: for other models, :mod:`training.tables.baselines`.
+    ``align``: folder, seen from the data's, of pictures with captions that g starts from
+    (:mod:`training.tasks.fame_align`), empty for random or ``network.weights.projector``. ``meteor``: False spares its seconds. ``baseline``: for other models, :mod:`training.tables.baselines`.
     """
 
     inputs: str = "V+T+E"
@@ -65,6 +67,7 @@ class FameOptions:
     face_frames: int = 16
     face_utterances: int = 0
     features: str = ""
+    align: str = ""
     meteor: bool = True
     baseline: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "research only"
@@ -104,6 +107,9 @@ class FAMETask(BaseTask):
         self.data = read_dataset(recipe.data.name, Path(recipe.data.root), **recipe.data.options)
         self.records = self._divided()
         self.network, tokenizer = build(recipe.network)
+        if self.options.align and self.inputs.video:
+            folder = Path(recipe.data.root).expanduser() / Path(self.options.align).expanduser()
+            align(self.network, tokenizer, self._transform(), folder)
         self.prompts: PromptTokenizer = self.network.tokenizer(tokenizer)
         self.truth: Causes | None = causes_of(Path(recipe.data.root).expanduser())
         self.evidence = self._evidence() if self.inputs.video or self.inputs.faces else None

@@ -13,6 +13,7 @@ import numpy as np
 from emo_models.labels import SYNONYMS, VOCABULARIES
 from emo_models.networks.fame.prompt import CauseQuery, FaceExpression, Utterance
 from training.tasks.lessons import Lesson
+from training.toyworld.pictures import SCENES
 from training.toyworld.script import NEUTRAL, Line, Script, write_script
 
 #: Share of faces that are read wrongly; how sure the reader is of right and of wrong answers.
@@ -20,9 +21,7 @@ WRONG: Final = 0.15
 SURE, UNSURE = (0.45, 0.98), (0.25, 0.6)
 #: Moments of a line, and rows that stand for the places of the picture instead of its moments.
 MOMENTS, PLACES = 2, 4
-#: What happens -> words for it.
-TOLD: Final = {"fall": "THING fell down", "show": "THING held up", "come": "THING came in"}
-QUIET: Final = "people talk"
+QUIET: Final = SCENES[""]
 #: As the world's own dialogues: chance of a distraction; times do not matter in words.
 DISTRACTION: Final = 0.35
 
@@ -62,7 +61,7 @@ def lesson(rng: np.random.Generator, script: Script, target: int, vocabulary: st
 
 def moment(line: Line) -> str:
     """What is to be seen during a line."""
-    return QUIET if line.event is None else TOLD[line.event.what].replace("THING", line.event.thing)
+    return QUIET if line.event is None else SCENES[line.event.what].format(line.event.thing)
 
 
 def shown(script: Script, line: Line) -> list[str]:

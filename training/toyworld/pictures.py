@@ -33,7 +33,7 @@ CAST: Final = 3
 #: The table of the scenes, as ``training.tasks.pictures`` reads it.
 TABLE: Final = "labels.csv"
 #: What happens -> words for it.
-SCENES: Final = {"fall": "a {} fell down", "show": "somebody holds up a {}", "come": "a {} came in", "": "people talk"}
+SCENES: Final = {"fall": "{} fell down", "show": "{} held up", "come": "{} came in", "": "people talk"}
 #: Height of a scene in pixels, and images of each.
 EDGE, FRAMES = 112, 4
 
