@@ -49,7 +49,8 @@ CAPTION_METRICS: Final = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METE
 class FameOptions:
     """What a recipe of this task can say under ``options``.
 
-    ``inputs``: ``V+T+E``, a part of it, or ``none``. ``split``: the data's own parts, or how to divide all its records.
+    ``inputs``: ``V+T+E``, a part of it, or ``none``. ``split``: the data's own parts, or how to divide all its records;
+    ``paper_like`` puts one dialogue on both sides and is refused unless ``allow_leakage`` says that this is known.
     ``meld``: folder of MELD, out of which the cumulative clips are made; empty where the data has its clips.
     ``rate_hz``: base rate of the grid of frames. ``faces``: ``stage`` finds people as at run time and calls them ``person
     1`` and so on, ``truth`` takes the exact points and names of a toy world, never their emotions. ``face_frames``: so
@@ -61,6 +62,7 @@ class FameOptions:
 
     inputs: str = "V+T+E"
     split: Literal["own", "dialogue_disjoint", "paper_like"] = "own"
+    allow_leakage: bool = False
     meld: str = ""
     rate_hz: float = 10.0
     faces: FacesOf = "stage"
@@ -186,7 +188,7 @@ class FAMETask(BaseTask):
         if self.options.split == "own":
             return {split: self.data.split(split) for split in ("train", "val", "test")}
         split = KINDS[self.options.split](self.data.records, self.recipe.seed, (0.8, 0.1, 0.1))
-        divided = split.apply(self.data.records, allow_leakage=self.options.split == "paper_like")
+        divided = split.apply(self.data.records, allow_leakage=self.options.allow_leakage)
         return {part: [record for record in divided if record.split == part] for part in ("train", "val", "test")}
 
     def _evidence(self) -> ClipEvidence:
