@@ -98,7 +98,7 @@ def iteration(variant: Variant, it: Trained) -> Callable[[], None]:
         out = it.model(it.clip, seen, it.captions, it.emotion)
         loss: Tensor = total(out.losses, out.sparsity, out.pairs, out.positive)
         it.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(it.parameters, 1.0)
         it.optimiser.step()
 

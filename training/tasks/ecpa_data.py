@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ class ClipFeatures:
             found: dict[str, NDArray[Any]] = {}
             for store in self._stores:
                 found.update(store.get(clip_id))
-            needed = {name: found[name] for name in ("clip", "visual", *FACE_ARRAYS) if name in found}
+            needed: Arrays = {name: found[name] for name in ("clip", "visual", *FACE_ARRAYS) if name in found}
             size = sum(array.nbytes for array in needed.values())
             if size > self._memory:
                 return needed
@@ -212,4 +212,4 @@ def _image(face: NDArray[np.uint8]) -> Tensor:
 
 
 def _device(network: ECPA) -> torch.device:
-    return cast("torch.device", next(network.parameters()).device)
+    return next(network.parameters()).device

@@ -129,7 +129,8 @@ class _Retrieval:
 
     def _similarity(self, a_KD: Tensor, t_ND: Tensor, units_K: Tensor) -> Tensor:
         if self.task.tagger is not None:
-            return self.task.tagger(t_ND).T[units_K]
+            logits_NA: Tensor = self.task.tagger(t_ND)
+            return logits_NA.T[units_K]
         return similarity(a_KD[None], t_ND[None])[0]
 
 
@@ -162,7 +163,7 @@ def _of_captions(records: Sequence[Record], results: Mapping[str, CaptionResult]
     texts = {clip: result.text for clip, result in results.items()}
     references = {record.clip_id: list(record.captions) for record in records}
     scored = score_captions(texts, references, meteor=meteor).values
-    metrics = {name: scored[name] for name in CAPTION_METRICS if name in scored}
+    metrics: dict[str, float] = {name: scored[name] for name in CAPTION_METRICS if name in scored}
     try:
         phrases = au_phrase_f1(texts, references)
     except MetricError:  # captions that speak of no face, as those of MSVD

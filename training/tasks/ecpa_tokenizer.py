@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -67,9 +67,8 @@ def _empty(model: models.Model) -> Tokenizer:
 
 def _wrapped(made: Tokenizer) -> PreTrainedTokenizerFast:
     pad, unknown, start, stop, mask = SPECIALS
-    return cast(
-        "PreTrainedTokenizerFast",
-        PreTrainedTokenizerFast(
-            tokenizer_object=made, pad_token=pad, unk_token=unknown, cls_token=start, sep_token=stop, mask_token=mask
-        ),
+    make: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = make(
+        tokenizer_object=made, pad_token=pad, unk_token=unknown, cls_token=start, sep_token=stop, mask_token=mask
     )
+    return tokenizer
