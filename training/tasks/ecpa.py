@@ -261,10 +261,17 @@ class ECPATask(BaseTask):
         return ClipFeatures(self.network, folder / self.data.name, face_size=self.options.face_size, crop=crop)
 
 
-class _NoAlignment:
+class _NoAlignment(AuWordLoss):
     """Stands in for the alignment where only the tagger learns from the lexicon."""
 
-    def __call__(self, a_BKD: Tensor, *_: Tensor) -> AuWordAlignment:
+    def __call__(  # no pair is looked at
+        self,
+        a_BKD: Tensor,
+        au_valid_BK: Tensor,  # noqa: ARG002
+        t_BND: Tensor,  # noqa: ARG002
+        word_valid_BN: Tensor,  # noqa: ARG002
+        g_BKN: Tensor,  # noqa: ARG002
+    ) -> AuWordAlignment:
         return AuWordAlignment(a_BKD.new_zeros(()), 0, 0)
 
 

@@ -103,9 +103,7 @@ class ClipFeatures:
             found: dict[str, NDArray[Any]] = {}
             for store in self._stores:
                 found.update(store.get(clip_id))
-            needed: dict[str, NDArray[Any]] = {
-                name: found[name] for name in ("clip", "visual", *FACE_ARRAYS) if name in found
-            }
+            needed: Arrays = {name: found[name] for name in ("clip", "visual", *FACE_ARRAYS) if name in found}
             size = sum(array.nbytes for array in needed.values())
             if size > self._memory:
                 return needed

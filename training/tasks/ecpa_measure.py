@@ -129,8 +129,8 @@ class _Retrieval:
 
     def _similarity(self, a_KD: Tensor, t_ND: Tensor, units_K: Tensor) -> Tensor:
         if self.task.tagger is not None:
-            scores_NU: Tensor = self.task.tagger(t_ND)
-            return scores_NU.T[units_K]
+            logits_NA: Tensor = self.task.tagger(t_ND)
+            return logits_NA.T[units_K]
         return similarity(a_KD[None], t_ND[None])[0]
 
 

@@ -67,8 +67,8 @@ def _empty(model: models.Model) -> Tokenizer:
 
 def _wrapped(made: Tokenizer) -> PreTrainedTokenizerFast:
     pad, unknown, start, stop, mask = SPECIALS
-    kind: Any = PreTrainedTokenizerFast
-    wrapped: PreTrainedTokenizerFast = kind(
+    make: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = make(
         tokenizer_object=made, pad_token=pad, unk_token=unknown, cls_token=start, sep_token=stop, mask_token=mask
     )
-    return wrapped
+    return tokenizer
