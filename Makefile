@@ -113,6 +113,7 @@ gstreamer: | $(VENV)/.installed
 	fi
 
 test: setup lint ## check style and types, run all tests
+	@$(BIN)/emo weights pull --all
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup ## the tests that take minutes, as building messages for them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from importlib.metadata import EntryPoint
 
 import cv2
 import numpy as np
@@ -410,7 +411,8 @@ def test_errors_name_place_and_choices(folders, au_table, tmp_path):
 
 def test_deploy_publishes_weights_and_asks_for_engines(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EMO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(cli.BUILT_IN, "engines", "training_task:engines")
+    told_to_build = EntryPoint("engines", "training_task:engines", cli.GROUP)
+    monkeypatch.setattr(cli, "commands", lambda: {"engines": told_to_build})
     file = tmp_path / "mine.yaml"
     file.write_text(
         f"task: er\nnetwork: {{name: er_resnet, preset: toy}}\ndata: {{name: folders, root: {folders}}}\n"
@@ -421,7 +423,7 @@ def test_deploy_publishes_weights_and_asks_for_engines(folders, tmp_path, monkey
     assert "6 steps in" in told
     assert "UAR" in told
     published = tmp_path / "cache" / "toy" / "er_resnet.safetensors"
-    assert f"engines: build --profile toy --weights {published}" in told
+    assert f"engines: build --profile toy --weights {published} --network er_resnet\n" in told
     assert toy_path("er_resnet") == published
     assert load_weights(published)[1].data == ("folders",)
     with pytest.raises(

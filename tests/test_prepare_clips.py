@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from media_files import FPS, count_of, write_clip
 
+from emo_models.fetch import pull
 from emo_models.preprocess import ARCFACE_112
-from emo_models.weights import path
 from emo_perception.types import Frame
 from training.datasets.record import Record, Span
 from training.prepare.clips import ClipForm, PreparedClip, prepare_clip
@@ -166,13 +166,14 @@ def test_every_setting_changes_the_producer():
 
 @pytest.fixture(scope="module")
 def stage():
+    pull("face_mesh")
     faces = StageFaces()
     yield faces
     faces.close()
 
 
 def test_a_real_face_is_followed(stage):
-    real = record(path("ravdess_surprised"), end_s=1.0)
+    real = record(pull("ravdess_surprised"), end_s=1.0)
     clip = prepare_clip(real, frames=4, image_size=224, face_size=112, faces=stage)
     assert clip.face_valid.all()
     assert clip.count == 30
@@ -193,8 +194,8 @@ def test_a_real_face_is_followed(stage):
 
 def test_the_subject_is_largest_for_longest(stage, tmp_path):
     """The woman's portrait in front, small faces of a group far behind: a real picture of both."""
-    group = cv2.resize(cv2.cvtColor(cv2.imread(str(path("group_photo"))), cv2.COLOR_BGR2RGB), (640, 444))
-    portrait = cv2.cvtColor(cv2.imread(str(path("astronaut"))), cv2.COLOR_BGR2RGB)[0:300, 80:380]
+    group = cv2.resize(cv2.cvtColor(cv2.imread(str(pull("group_photo"))), cv2.COLOR_BGR2RGB), (640, 444))
+    portrait = cv2.cvtColor(cv2.imread(str(pull("astronaut"))), cv2.COLOR_BGR2RGB)[0:300, 80:380]
     picture = np.concatenate([group[:300], portrait], axis=1)
     file = tmp_path / "two.mp4"
     with av.open(str(file), "w") as out:

@@ -11,7 +11,7 @@ import pytest
 from dataset_files import asked, ecem_item, mafw_split, meld_row, meld_table, touch, write_json
 from media_files import FPS, count_of, write_clip
 
-from emo_models.weights import path
+from emo_models.fetch import pull
 from training.datasets import read_dataset
 from training.datasets.command import main
 from training.datasets.record import Span
@@ -29,7 +29,7 @@ def mafw(tmp_path_factory) -> Path:
     clips = root / "data" / "clips"
     touch(clips, "00004.mp4")
     for number, name in ((1, "ravdess_angry"), (2, "ravdess_surprised")):
-        write_mp4(Video([Span(path(name), 0.0, 0.6)], max_width=480), clips / f"0000{number}.mp4")
+        write_mp4(Video([Span(pull(name), 0.0, 0.6)], max_width=480), clips / f"0000{number}.mp4")
     write_clip(clips / "00003.mp4", frames=10, sound_s=None)
     return root
 

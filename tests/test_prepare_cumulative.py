@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from media_files import FPS, count_of, write_clip
 
-from emo_models.weights import path
+from emo_models.fetch import pull
 from training.datasets.record import Dialogue, Record, Span, Utterance
 from training.prepare.cumulative import CumulativeVideos, Piece, pieces, repeated, repeated_s, trim, write_mp4
 from training.prepare.errors import StoreFull
@@ -84,14 +84,14 @@ def test_trimming_follows_the_formula(tmp_path, times, expected):
 @pytest.mark.parametrize("first_s", [2.0, 1.5])
 def test_a_real_repeat_that_no_stamp_tells_is_seen(tmp_path, first_s):
     """A man speaks; two clips of him, each encoded anew, share half a second or nothing."""
-    film = path("ravdess_angry")
+    film = pull("ravdess_angry")
     write_mp4(Video([Span(film, 1.0, 2.0)], max_width=320), tmp_path / "a.mp4")
     write_mp4(Video([Span(film, first_s, 2.6)], max_width=320), tmp_path / "b.mp4")
     assert repeated_s(Span(tmp_path / "a.mp4"), Span(tmp_path / "b.mp4")) == pytest.approx(2.0 - first_s, abs=0.02)
 
 
 def test_a_clip_that_only_repeats_is_left_out(tmp_path, meld):
-    film = path("ravdess_angry")
+    film = pull("ravdess_angry")
     for name, start_s, end_s in (("a", 0.0, 2.0), ("b", 1.0, 2.0), ("c", 2.0, 2.5)):
         write_mp4(Video([Span(film, start_s, end_s)], max_width=320), tmp_path / f"{name}.mp4")
     times = [(0.0, 2.0), (2.0, 3.0), (3.0, 3.5)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from media_files import write_clip
 
-from emo_models.weights import path
+from emo_models.fetch import pull
 from training.datasets.record import Dialogue, Record, Span, Utterance
 from training.prepare.clear_face import ClearFace, FaceListError, clear_ids, look, only, read_ids, write_ids
 from training.prepare.errors import OtherProducer, StoreError, StoreFull
@@ -46,8 +46,8 @@ def test_word_error_rate(original, recognised, wer):
 def test_real_speech_corrects_a_text_and_leaves_what_is_not_heard(tmp_path):
     silent = write_clip(tmp_path / "silent.mp4", frames=10, sound_s=None)
     clips = [
-        record("near", path("ravdess_neutral_man"), "Kids are walking by the door."),
-        record("far", path("ravdess_neutral_man"), "Somebody else said this before the cut."),
+        record("near", pull("ravdess_neutral_man"), "Kids are walking by the door."),
+        record("far", pull("ravdess_neutral_man"), "Somebody else said this before the cut."),
         record("silent", silent, "Nothing to hear."),
         record("gone", tmp_path / "gone.mp4", "No file."),
         Record("words", "made", "train", None, flags=frozenset({"no-video"})),
@@ -131,8 +131,8 @@ def test_lines_on_a_full_disk(tmp_path):
 
 def test_clear_faces_are_found_in_real_clips(tmp_path):
     nobody = write_clip(tmp_path / "nobody.mp4", frames=10, sound_s=None)
-    clips = [record("one", path("ravdess_surprised")), record("nobody", nobody), record("gone", tmp_path / "gone.mp4")]
-    clips.append(record("group", path("group_photo")))
+    clips = [record("one", pull("ravdess_surprised")), record("nobody", nobody), record("gone", tmp_path / "gone.mp4")]
+    clips.append(record("group", pull("group_photo")))
     seen, failed = look(clips, tmp_path / "faces.jsonl")
     assert list(failed) == ["gone"]
     assert [len(seen["one"]), len(seen["nobody"])] == [7, 1]  # two a second

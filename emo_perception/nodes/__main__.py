@@ -6,6 +6,8 @@ Nodes are imported only here, late, so that a missing ROS or message package end
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 
 from emo_perception.config import EXIT_CONFIG, ConfigError
@@ -24,6 +26,9 @@ PROCESSES = {
 
 def main(name: str, args: list[str] | None = None) -> int:
     """Run one process of the table; returns its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Loading takes seconds, in which nothing is open that would have to be closed. The nodes' own handlers follow.
+        signal.signal(number, lambda *_: os._exit(0))
     try:
         require_ros()
     except ConfigError as error:

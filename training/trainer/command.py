@@ -76,6 +76,7 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
 def deploy(network: str, weights: Path, profile: str) -> int:
     """Weights into the cache, as ``PROFILE/NETWORK.safetensors``, and their engines; returns the exit code."""
+    from emo_models.engines.catalogue import PARTS
     from emo_models.weights import cache_dir
     from emo_perception.tools.cli import commands
     from training.trainer.loop import publish
@@ -87,10 +88,12 @@ def deploy(network: str, weights: Path, profile: str) -> int:
     except RunError as error:
         return _fail(1, str(error))
     print(f"weights of profile {profile}: {file}")
-    if ENGINES not in commands():
-        print(f"no engines were built: this installation has no emo {ENGINES}")
+    engines = [name for name, part in PARTS.items() if part.network == network]
+    if not engines:
+        print(f"no engine is built of {network}: it serves training alone")
         return 0
-    code: int = commands()[ENGINES].load()(["build", "--profile", profile, "--weights", str(file)])
+    chosen = [argument for name in engines for argument in ("--network", name)]
+    code: int = commands()[ENGINES].load()(["build", "--profile", profile, "--weights", str(file), *chosen])
     return code
 
 
