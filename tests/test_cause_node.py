@@ -148,7 +148,8 @@ def test_abstentions_are_never_spoken_and_may_be_kept_quiet():
 
 def test_questions_are_answered_word_by_word_and_in_order():
     with running() as (peer, _):
-        peer.send(*scene(), spoken())
+        peer.tell(*scene())
+        peer.send(spoken())
         peer.until(lambda: peer.causes, "an explanation")
         handles = [
             peer.ask(target=ExplainEmotion.Goal.UTTERANCE, utterance_id="Ana@2.2"),
