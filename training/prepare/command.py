@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emo_models.engines import EngineError
+from emo_models.engines.threads import usable_cores
 from emo_models.weights import WeightsError, cache_dir
 from training.datasets.record import SPLITS, Dataset, DatasetError, Record
 
@@ -152,7 +152,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, int(usable_cores()))
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help="processes (default: %(default)s)")
 
 

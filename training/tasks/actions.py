@@ -6,8 +6,6 @@ the thing and the place of each clip.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from emo_models.weights import cache_dir
 from training.datasets import Record, read_dataset
 from training.prepare.clips import ClipForm
 from training.prepare.run import prepare_clips
-from training.prepare.store import FeatureStore
+from training.prepare.store import FeatureStore, store_folder
 from training.tasks.ecpa_data import clip_tensor
 from training.tasks.toy_truth import finder, truth_of
 from training.trainer.recipe import Recipe, read_options
@@ -78,9 +76,8 @@ class ActionTask(BaseTask):
         form = ClipForm(self.options.frames, self.options.image_size, _FACE_PX)
         make_finder = finder(self.root)
         producer = form.producer(make_finder())
-        key = hashlib.sha256(json.dumps(producer, sort_keys=True).encode()).hexdigest()[:12]
         folder = Path(self.options.store).expanduser() if self.options.store else cache_dir() / "features"
-        store = FeatureStore(folder / self.data.name / f"actions-{key}", producer)
+        store = FeatureStore(store_folder(folder / self.data.name, "actions", producer), producer)
         found = prepare_clips(records, store, form, make_finder)
         bad = {str(row.row) for row in found.quarantined}
         return LabelledClips([r for r in records if r.clip_id not in bad], store, self)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from training.datasets.record import DatasetError, Record
 from training.prepare.clips import ClipForm, PreparedClip
 from training.prepare.faces import MakeFinder, StageFaces
 from training.prepare.run import prepare_clips
-from training.prepare.store import FeatureStore
+from training.prepare.store import FeatureStore, store_folder
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +83,5 @@ def _store(form: ClipForm, make_finder: MakeFinder, options: ClipFacesOptions) -
     faces = make_finder()
     producer = form.producer(faces)
     faces.close()
-    key = hashlib.sha256(json.dumps(producer, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(options.store) if options.store else cache_dir() / "features"
-    return FeatureStore(folder / f"faces-{key}", producer)
+    return FeatureStore(store_folder(folder, "faces", producer), producer)

@@ -7,8 +7,6 @@ features of the frozen face networks and, where the visual encoder is frozen too
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from training.prepare.clips import ClipForm, PreparedClip
 from training.prepare.faces import MakeFinder
 from training.prepare.features import Compute, compute_features, network_producer
 from training.prepare.run import prepare_clips
-from training.prepare.store import FeatureStore
+from training.prepare.store import FeatureStore, store_folder
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +110,7 @@ class ClipFeatures:
         return self._kept[clip_id]
 
     def _store(self, kind: str, producer: Mapping[str, str]) -> FeatureStore:
-        key = hashlib.sha256(json.dumps(dict(producer), sort_keys=True).encode()).hexdigest()[:12]
-        return FeatureStore(self.folder / f"{kind}-{key}", producer)
+        return FeatureStore(store_folder(self.folder, kind, producer), producer)
 
     def _computed(
         self, kind: str, producer: Mapping[str, str], images: FeatureStore, ids: Sequence[str], compute: Compute

@@ -7,8 +7,6 @@ seen at the end of the utterance, whether it watched or read a file.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -32,7 +30,7 @@ from emo_perception.types import NS_PER_S
 from training.datasets.record import Record
 from training.prepare.clips import ALIGNMENT
 from training.prepare.faces import FaceFinder, FaceTrack
-from training.prepare.store import FeatureStore
+from training.prepare.store import FeatureStore, store_folder
 from training.prepare.video import UnreadableVideo, Video
 from training.tasks.fame_truth import Names
 from training.tasks.questions import pack_faces, unpack_faces
@@ -225,5 +223,4 @@ def grid_images(video: Video, limit: int, rate_hz: float, transform: ImageTransf
 
 
 def _store(folder: Path, kind: str, producer: Mapping[str, str]) -> FeatureStore:
-    key = hashlib.sha256(json.dumps(dict(producer), sort_keys=True).encode()).hexdigest()[:12]
-    return FeatureStore(folder / f"{kind}-{key}", producer)
+    return FeatureStore(store_folder(folder, kind, producer), producer)
