@@ -8,7 +8,6 @@ small or brief. Where that is wrong (two people of like size), only an annotatio
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
@@ -135,11 +134,6 @@ class KnownFaces:
 
     def close(self) -> None:
         """Nothing to free."""
-
-
-def content_hash(data: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
 
 
 MakeFinder = Callable[[], FaceFinder]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
-from training.prepare.faces import FaceTrack, KnownFaces, MakeFinder, content_hash
+from emo_models.weights import sha256_of
+from training.prepare.faces import FaceTrack, KnownFaces, MakeFinder
 from training.toyworld.truth import FILE, ClipTruth, FaceTruth, load_truth
+
+
+@lru_cache(maxsize=4)
+def truth_of(folder: Path) -> dict[str, ClipTruth]:
+    """Clip id -> truth, read once. Raises :class:`training.datasets.record.DatasetError` for what is no toy world."""
+    return load_truth(folder)
 
 
 def truth_faces(folder: Path) -> MakeFinder:
@@ -23,8 +30,8 @@ def tracks(clip: ClipTruth) -> list[FaceTrack]:
 
 
 def _known(folder: Path) -> KnownFaces:
-    known = {clip_id: tracks(clip) for clip_id, clip in load_truth(folder).items()}
-    return KnownFaces(known, content_hash((folder / FILE).read_bytes()))
+    known = {clip_id: tracks(clip) for clip_id, clip in truth_of(folder).items()}
+    return KnownFaces(known, sha256_of(folder / FILE))
 
 
 def _track(face: FaceTruth) -> FaceTrack:

@@ -24,8 +24,9 @@ from training.datasets import Record, read_dataset
 from training.prepare.clips import ClipForm
 from training.prepare.run import prepare_clips
 from training.prepare.store import FeatureStore, store_folder
+from training.prepare.truth import truth_of
 from training.tasks.ecpa_data import clip_tensor
-from training.tasks.toy_truth import finder, truth_of
+from training.tasks.toy_truth import finder
 from training.trainer.recipe import Recipe, read_options
 from training.trainer.task import BaseTask
 

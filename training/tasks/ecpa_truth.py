@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets import Dataset
-from training.tasks.toy_truth import truth_of
+from training.prepare.truth import truth_of
 from training.toyworld.truth import FILE
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Literal
 
+from emo_models.weights import sha256_of
 from training.datasets.record import DatasetError, Record
-from training.prepare.faces import FaceFinder, FaceTrack, StageFaces, content_hash
+from training.prepare.faces import FaceFinder, FaceTrack, StageFaces
+from training.prepare.truth import tracks, truth_of
 from training.prepare.video import Video
+from training.toyworld.truth import FILE, ClipTruth
 
-FILE: Final = "truth.jsonl"
 FacesOf = Literal["stage", "truth"]
 #: Record -> the people's names in the order of the finder's tracks; shorter where they are not known.
 Names = Callable[[Record], Sequence[str]]
@@ -32,14 +34,10 @@ class NamedFaces:
     """Where the people of a toy world are and what they are called; never what they feel."""
 
     def __init__(self, root: Path) -> None:
-        from training.toyworld.truth import load_truth
-
-        self._clips: Mapping[str, Any] = load_truth(root)
-        self.producer: Mapping[str, str] = {"faces": "named", "face_points": content_hash((root / FILE).read_bytes())}
+        self._clips = truth_of(root)
+        self.producer: Mapping[str, str] = {"faces": "named", "face_points": sha256_of(root / FILE)}
 
     def __call__(self, record: Record, video: Video) -> list[FaceTrack]:  # noqa: ARG002 - nothing is looked at
-        from training.prepare.truth import tracks
-
         return tracks(self._clip(record))
 
     def names(self, record: Record) -> Sequence[str]:
@@ -49,7 +47,7 @@ class NamedFaces:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _clip(self, record: Record) -> Any:
+    def _clip(self, record: Record) -> ClipTruth:
         if record.clip_id not in self._clips:
             raise KeyError(f"no face points are known for clip {record.clip_id!r}")
         return self._clips[record.clip_id]
@@ -74,9 +72,7 @@ def causes_of(root: Path) -> Causes | None:
     """The causes of a toy world, None for other data."""
     if not (root / FILE).is_file():
         return None
-    from training.toyworld.truth import load_truth
-
-    clips = {clip_id: clip for clip_id, clip in load_truth(root).items() if clip.cause is not None}
+    clips = {clip_id: clip for clip_id, clip in truth_of(root).items() if clip.cause is not None}
     known = {clip_id: clip.cause for clip_id, clip in clips.items() if clip.cause is not None}
     return Causes(
         {clip_id: cause.evidence for clip_id, cause in known.items()},

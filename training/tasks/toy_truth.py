@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -14,41 +13,22 @@ from emo_models.labels import AUOutput, opengraphau_outputs
 from emo_models.preprocess import uniform_frames
 from training.datasets import DatasetError, Record
 from training.losses.action_units import UNKNOWN
-from training.prepare.faces import FaceTrack, KnownFaces, MakeFinder, content_hash
+from training.prepare.faces import MakeFinder
+from training.prepare.truth import truth_faces, truth_of
 from training.prepare.video import Video
 from training.tasks.scenes import Scene
-from training.toyworld.truth import FILE, ClipTruth, FaceTruth, load_truth
+from training.toyworld.truth import FILE, FaceTruth
 
 #: A unit is active from this strength on, and inactive up to the lower one; between them nobody could tell.
 ACTIVE: Final = 0.35
 INACTIVE: Final = 0.15
 
 
-@lru_cache(maxsize=4)
-def truth_of(root: Path) -> dict[str, ClipTruth]:
-    """Clip id -> truth, read once. Raises :class:`DatasetError` for what is no toy world."""
-    return load_truth(root)
-
-
 def finder(root: Path) -> MakeFinder:
     """Faces by their exact points, the one that a clip is about first."""
     if not (root / FILE).is_file():
         raise DatasetError(f"exact faces are for a toy world, there is no {FILE} in {root}; choose stage")
-    return partial(known_faces, root)
-
-
-def known_faces(root: Path) -> KnownFaces:
-    """The faces of every clip where they are visible."""
-    tracks = {clip_id: _tracks(clip) for clip_id, clip in truth_of(root).items()}
-    return KnownFaces(tracks, content_hash((root / FILE).read_bytes()))
-
-
-def _tracks(clip: ClipTruth) -> list[FaceTrack]:
-    # The larger area is taken for the subject; here it is known who that is.
-    return [
-        FaceTrack({n: face.points[n] for n in np.flatnonzero(face.visible).tolist()}, area=float(-place))
-        for place, face in enumerate(clip.faces)
-    ]
+    return truth_faces(root)
 
 
 def unit_labels(root: Path, outputs: Sequence[AUOutput]) -> Callable[[str, int], NDArray[np.int8]]:
