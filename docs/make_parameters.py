@@ -1,4 +1,4 @@
-"""Writes ``parameters.md`` from ``emo_perception/config.py``: ``.venv/bin/python docs/make_parameters.py``."""
+"""Writes ``parameters.md`` from ``emo_perception/config/``: ``.venv/bin/python docs/make_parameters.py``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = Path(__file__).with_name("parameters.md")
 HEAD = """\
 # Parameters
 
-<!-- Written by docs/make_parameters.py from emo_perception/config.py: change that file, then
+<!-- Written by docs/make_parameters.py from emo_perception/config/: change it there, then
      .venv/bin/python docs/make_parameters.py -->
 
 Every parameter of every node, with its default. *live* means that it can be set while the node runs; the others are

@@ -96,6 +96,19 @@ def features(message: Any) -> t.EmotionFeatures:
     )
 
 
+def visual_context(message: Any) -> t.VisualContext:
+    """Visual tokens. Raises ``ValueError`` for a tensor that does not fit its shape."""
+    return t.VisualContext(
+        stamp_ns=stamp_ns(message.header.stamp),
+        frame_id=message.header.frame_id,
+        window_start_ns=stamp_ns(message.window_start),
+        window_end_ns=stamp_ns(message.window_end),
+        model=message.model,
+        tensors=tensors(message.tensors),
+        utterance_id=message.utterance_id,
+    )
+
+
 def evidence(message: Any) -> t.WordEvidence:
     """The proof of one phrase."""
     return t.WordEvidence(

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -30,8 +31,8 @@ def line(item: object) -> str:
 def to_json(item: object) -> Json:
     """The fields of a result as plain JSON values; NaN becomes null. Raises ``TypeError`` for what is no result."""
     raise TypeError(
-        f"no JSON form for {type(item).__name__}; known: Faces, ActionUnits, Emotions, EmotionFeatures, Caption, "
-        "Utterance, Cause"
+        f"no JSON form for {type(item).__name__}; known: Faces, ActionUnits, Emotions, EmotionFeatures, "
+        "VisualContext, Caption, Utterance, Cause"
     )
 
 
@@ -57,11 +58,22 @@ def _(item: t.EmotionFeatures) -> Json:
             "track": _track(face.track),
             "action_units": _action_units(face.action_units),
             "emotion": _emotion(face.emotion),
-            "embeddings": [{"name": name} | tensor_json(values) for name, values in face.embeddings.items()],
+            "embeddings": _tensors(face.embeddings),
         }
         for face in item.faces
     ]
     return _head(item) | _size(item) | {"faces": faces, "expired": list(item.expired)}
+
+
+@to_json.register
+def _(item: t.VisualContext) -> Json:
+    return _head(item) | {
+        "window_start_ns": item.window_start_ns,
+        "window_end_ns": item.window_end_ns,
+        "utterance_id": item.utterance_id,
+        "model": item.model,
+        "tensors": _tensors(item.tensors),
+    }
 
 
 @to_json.register
@@ -112,7 +124,13 @@ def tensor_json(values: NDArray[Any]) -> Json:
     }
 
 
-def _head(item: t.Faces | t.ActionUnits | t.Emotions | t.EmotionFeatures | t.Caption | t.Utterance) -> Json:
+def _tensors(tensors: Mapping[str, NDArray[Any]]) -> list[Json]:
+    return [{"name": name} | tensor_json(values) for name, values in tensors.items()]
+
+
+def _head(
+    item: t.Faces | t.ActionUnits | t.Emotions | t.EmotionFeatures | t.VisualContext | t.Caption | t.Utterance,
+) -> Json:
     return {"stamp_ns": item.stamp_ns, "frame_id": item.frame_id}
 
 

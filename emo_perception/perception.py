@@ -10,15 +10,26 @@ import cv2
 
 from emo_models.engines import describe
 from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig, SpeechConfig
-from emo_perception.stages.action_units import ActionUnitStage, FacesWithEmotions
-from emo_perception.stages.emotion import EmotionStage, FacesInFrame
-from emo_perception.stages.face import FaceStage
+from emo_perception.stages.action_units import FacesWithEmotions, make_action_unit_stage
+from emo_perception.stages.emotion import FacesInFrame, make_emotion_stage
+from emo_perception.stages.face import make_face_stage
 from emo_perception.stages.speech import Segment, SpeechStage, sound_s
 from emo_perception.streaming.resample import Resampler
 from emo_perception.streaming.scheduler import OfflineScheduler, Step
 from emo_perception.streaming.timeline import Admission
 from emo_perception.streaming.window import SlidingWindow
-from emo_perception.types import ActionUnits, AudioChunk, EmotionFeatures, Emotions, FaceFeatures, Faces, Frame
+from emo_perception.types import (
+    ActionUnits,
+    AudioChunk,
+    EmotionFeatures,
+    Emotions,
+    FaceActionUnits,
+    FaceEmotion,
+    FaceFeatures,
+    Faces,
+    FaceTrack,
+    Frame,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +54,12 @@ def join(observation: Observation) -> EmotionFeatures:
         raise ValueError("join: expected an observation that went through face, emotion and action_unit")
     emotion_of = {e.track_id: e for e in emotions.faces}
     units_of = {u.track_id: u for u in units.faces}
-    joined = tuple(FaceFeatures(f, units_of[f.track_id], emotion_of[f.track_id]) for f in faces.faces)
+    joined = tuple(_face(f, units_of[f.track_id], emotion_of[f.track_id]) for f in faces.faces)
     return EmotionFeatures(faces.stamp_ns, faces.frame_id, faces.size_wh, joined, faces.expired)
+
+
+def _face(track: FaceTrack, units: FaceActionUnits, emotion: FaceEmotion) -> FaceFeatures:
+    return FaceFeatures(track, units, emotion, {**units.embeddings, **emotion.embeddings})
 
 
 class Chain:
@@ -65,9 +80,9 @@ class Chain:
         heard_s = max(perception.window_s, sound_s(speech)) if speech.enabled else perception.window_s
         self.window = SlidingWindow(perception.window_s, perception.window_fps, perception.jump_back_s, sound_s=heard_s)
         self._resampler = Resampler()
-        self.face = FaceStage(face)
-        self.emotion = EmotionStage(emotion)
-        self.action_unit = ActionUnitStage(units)
+        self.face = make_face_stage(face)
+        self.emotion = make_emotion_stage(emotion)
+        self.action_unit = make_action_unit_stage(units)
         self.speech = SpeechStage(speech, self.window) if speech.enabled else None
         self.stages = (self.face, self.emotion, self.action_unit)
         jump = perception.jump_back_s

@@ -110,7 +110,7 @@ class FaceActionUnits:
     """Action units of one face: ``au`` FACS numbers, ``side`` and ``intensity`` float32 [A] alongside.
 
     ``kind`` says what measured them (``blendshape``, ``anfl``); ``calibrated``: the intensity is relative to the
-    track's own neutral face, not to the population's.
+    track's own neutral face, not to the population's. ``embeddings``: see :class:`FaceFeatures`.
     """
 
     track_id: int
@@ -119,6 +119,7 @@ class FaceActionUnits:
     side: tuple[Side, ...]
     intensity: NDArray[np.float32]
     calibrated: bool = False
+    embeddings: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,12 +133,16 @@ class ActionUnits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceEmotion:
-    """Expression of one face: ``labels`` are REP-155 names, ``probabilities`` float32 [C] sums to 1."""
+    """Expression of one face: ``labels`` are REP-155 names, ``probabilities`` float32 [C] sums to 1.
+
+    ``embeddings``: see :class:`FaceFeatures`.
+    """
 
     track_id: int
     vocabulary: str
     labels: tuple[str, ...]
     probabilities: NDArray[np.float32]
+    embeddings: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +156,11 @@ class Emotions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceFeatures:
-    """Everything known of one face in one frame; ``embeddings`` name -> array (prompts of the learned captioner)."""
+    """Everything known of one face in one frame.
+
+    ``embeddings``: what the learned models read of the face, float32 and not smoothed: ``au_nodes`` [27, Da], ``au_scores``
+    [27] and ``au_pooled`` [Da] of ANFL, ``er`` [De] of the expression network; empty where nobody reads them.
+    """
 
     track: FaceTrack
     action_units: FaceActionUnits
@@ -168,6 +177,24 @@ class EmotionFeatures:
     size_wh: tuple[int, int]
     faces: tuple[FaceFeatures, ...] = ()
     expired: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VisualContext:
+    """Visual tokens of the frames in ``[window_start_ns, window_end_ns]``, as ``model`` (engine/preset) encoded them.
+
+    ``tensors`` of a clip for captions: ``visual`` float32 [M, D], ``stamps`` int64 [T], its frames. Of the dialogue so
+    far, for causes, with ``utterance_id`` set: ``rows`` float32 [n, D] and ``patches`` float32 [N, D] (R_t and R_s of
+    FAME-Net), ``frames`` int64 [n], their numbers on its grid; ``picture`` uint8 [k], a JPEG, where that is switched on.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    window_start_ns: int
+    window_end_ns: int
+    model: str
+    tensors: Mapping[str, NDArray[Any]]
+    utterance_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

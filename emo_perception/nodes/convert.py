@@ -119,6 +119,18 @@ def frame_msgs(features: t.EmotionFeatures, *, landmarks: bool = False) -> Frame
     )
 
 
+def visual_context_msg(context: t.VisualContext) -> m.VisualContext:
+    """Message of visual tokens."""
+    return m.VisualContext(
+        header=header(context.stamp_ns, context.frame_id),
+        window_start=time_msg(context.window_start_ns),
+        window_end=time_msg(context.window_end_ns),
+        utterance_id=context.utterance_id,
+        model=context.model,
+        tensors=tensor_msgs(context.tensors),
+    )
+
+
 # Captions
 
 

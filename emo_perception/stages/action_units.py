@@ -129,3 +129,8 @@ class ActionUnitStage:
         for track_id in track_ids:
             self._baselines.pop(track_id, None)
             self._seen_ns.pop(track_id, None)
+
+
+def make_action_unit_stage(config: ActionUnitConfig) -> ActionUnitStage:
+    """The stage of the configured network. Raises as its engine."""
+    return ActionUnitStage(config)

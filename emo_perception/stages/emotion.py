@@ -68,3 +68,8 @@ class EmotionStage:
         halved, _ = limit_width(crop, SIZE)
         symmetric_range(halved, self._input[0, :, :, 0])
         return np.array(self.engine({"face": self._input})["probabilities"][0], np.float32)
+
+
+def make_emotion_stage(config: EmotionConfig) -> EmotionStage:
+    """The stage of the configured network. Raises as its engine."""
+    return EmotionStage(config)

@@ -216,3 +216,8 @@ def _square_of(box: Box) -> Square:
     """A detector's box, widened for the mesh."""
     x, y, width, height = (float(v) for v in box)
     return Square(x + width / 2, y + height / 2, max(width, height) * CROP)
+
+
+def make_face_stage(config: FaceConfig) -> FaceStage:
+    """The stage of the configured network. Raises as its engine."""
+    return FaceStage(config)
