@@ -107,6 +107,9 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--image-topic", default="", metavar="TOPIC", help="needed where a bag has several cameras")
     parser.add_argument("--audio-topic", default="", metavar="TOPIC", help="needed where a bag has several microphones")
+    parser.add_argument(
+        "--utterance-topic", default="", metavar="TOPIC", help="take these words of the bag instead of listening"
+    )
     parser.add_argument("--profile", default="start", help="which networks run (default: %(default)s)")
     parser.add_argument("--params-file", type=Path, metavar="FILE", help="your values, on top of the profile")
     parser.set_defaults(run=_process)
@@ -191,18 +194,25 @@ def _page(bag: Bag) -> str:
 def _process(arguments: argparse.Namespace) -> int:
     from emo_perception import offline  # the networks' libraries: not for info, which should answer at once
 
+    from emo_perception.bag_input import bag_items, find_inputs
+
     given: Path = arguments.input.expanduser()
     files = [profile_file(arguments.profile), *([arguments.params_file] if arguments.params_file else [])]
     configs, tally = load_profile(*files), offline.Tally()
     troubles: list[str] = []
+    words = ""
     if given.is_dir() or given.suffix in SUFFIXES:
         with Bag(given) as bag:
-            images = offline.image_topic(bag, arguments.image_topic)
-            sound = offline.sound_topic(bag, arguments.audio_topic)
-            if not sound:
-                configs[SpeechConfig.node] = configs[SpeechConfig.node].with_values({"enabled": False})
-            offline.process(offline.bag_items(bag, images, sound, tally), configs, arguments.out, tally)
+            speech = configs[SpeechConfig.node]
+            assert isinstance(speech, SpeechConfig)
+            inputs = find_inputs(
+                bag, images=arguments.image_topic, sound=arguments.audio_topic, words=arguments.utterance_topic,
+                listen=speech.enabled,
+            )  # fmt: skip
+            configs[SpeechConfig.node] = speech.with_values({"enabled": bool(inputs.sound)})
+            offline.process(bag_items(bag, inputs, tally.refuse), configs, arguments.out, tally)
             troubles = bag.troubles
+            words = f"\n{inputs.told}"
     else:
         source = configs[SourceConfig.node]
         assert isinstance(source, SourceConfig)
@@ -211,6 +221,7 @@ def _process(arguments: argparse.Namespace) -> int:
     print(
         f"{tally.frames} images ({tally.stream_s:.1f} s) in {tally.wall_s:.1f} s, {speed:.1f} times real time: "
         f"{tally.captions} captions, {tally.abstentions} abstentions, {tally.utterances} utterances, {tally.causes} causes; {', '.join((*offline.RESULTS, offline.ENGINES))} in {arguments.out}"
+        f"{words}"
     )
     told = (
         f"{stage} {facts['backend']} {facts['backend_version']} {facts['precision']}"
