@@ -18,7 +18,7 @@ from emo_perception.config import Config, ConfigError, param, read_profile
 from emo_perception.files import profile_file, profiles
 
 #: Nodes of the perception process, which shares the images and opens the source in privacy mode.
-PERCEPTION_NODES = ("perception", "face", "action_unit", "emotion", "speech", "overlay")
+PERCEPTION_NODES = ("perception", "face", "action_unit", "emotion", "visual", "speech", "overlay")
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _TOPIC = re.compile(rf"/?{_NAME}(/{_NAME})*")
