@@ -12,6 +12,7 @@ from emo_models.engines import describe
 from emo_perception.config import (
     ActionUnitConfig,
     Config,
+    ConfigError,
     EmotionConfig,
     FaceConfig,
     PerceptionConfig,
@@ -94,6 +95,7 @@ class Chain:
         assert isinstance(perception, PerceptionConfig)
         visual = _config(configs, VisualConfig)
         visual.check(perception)
+        _require_mesh(face, units)
         # Crops are small: waking OpenCV's helpers for them costs more than they do.
         cv2.setNumThreads(1)
         speech = _config(configs, SpeechConfig)
@@ -199,7 +201,15 @@ class Chain:
     def _action_units(self, item: Observation) -> Observation:
         assert item.faces is not None
         assert item.emotions is not None
-        return replace(item, action_units=self.action_unit(FacesWithEmotions(item.faces, item.emotions)))
+        return replace(item, action_units=self.action_unit(FacesWithEmotions(item.frame, item.faces, item.emotions)))
+
+
+def _require_mesh(face: FaceConfig, units: ActionUnitConfig) -> None:
+    if face.detector == "scrfd" and units.network == "blendshapes":
+        raise ConfigError(
+            "action_unit.network: blendshapes needs the mesh of a face, and face.detector: scrfd gives none; set "
+            "action_unit.network: anfl, or face.detector: auto"
+        )
 
 
 def _config(configs: Mapping[str, Config], kind: type[Any]) -> Any:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.engines import EngineError
 from emo_models.engines.manifest import Manifest, Port
-from emo_models.engines.select import Selection, select
+from emo_models.engines.select import Selection
 from emo_models.preprocess import TRANSFORMS, Image, ImageTransform
 from emo_perception.config import VisualConfig
+from emo_perception.stages.learned import engine_of
 
 Float = NDArray[np.float32]
 
@@ -23,13 +23,12 @@ CLIPS, FRAMES = "video_swin", "clip_frames"
 class Encoder:
     """An engine whose only input is pictures, of the size and normalisation that its manifest says.
 
-    Raises :class:`EngineError` where no such engine was built.
+    Raises :class:`emo_models.engines.EngineError` where no such engine was built.
     """
 
     def __init__(self, engine: str, config: VisualConfig) -> None:
-        self.selection: Selection = select(engine, config.preset, precision=config.precision, threads=config.threads)
-        if self.selection.manifest is None:
-            raise EngineError(f"{engine}: it has no manifest to say how pictures are prepared; type: emo engines build")
+        self.selection: Selection = engine_of(engine, config)
+        assert self.selection.manifest is not None  # every built engine has one
         self.manifest: Manifest = self.selection.manifest
         (self.port,) = self.manifest.inputs
         self.transform = _transform(self.manifest, self.port)
@@ -37,7 +36,7 @@ class Encoder:
     @property
     def model(self) -> str:
         """Who computed it, for the messages: engine and preset, and whether its weights are random."""
-        random = "" if self.manifest.weights.data else ", random weights"
+        random = ", random weights" if self.selection.random else ""
         return f"{self.manifest.network}/{self.manifest.preset}{random}"
 
     def warmup(self) -> None:

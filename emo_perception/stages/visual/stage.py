@@ -58,6 +58,7 @@ class VisualStage:
         self._frames = FrameEncoder(config) if config.frames else None
         self._dialogue = _dialogue(self._frames, config, hold_s) if self._frames is not None else None
         self._lost = self._skipped = 0
+        self._since_ns = self._clip_ns = 0
         self.reset()
 
     # -- what it is
@@ -100,7 +101,7 @@ class VisualStage:
                 return Due()
             if admission is Admission.RESTART:
                 self._forget()
-            if self._since_ns is None:
+            if self._since_ns < 0:
                 self._since_ns, self._frame_id = frame.stamp_ns, frame.frame_id
             number = self._dialogue.number(frame.stamp_ns) if self._dialogue is not None else None
             return Due(number, self._clips is not None and self._clip_due(frame.stamp_ns))
@@ -116,11 +117,11 @@ class VisualStage:
     def encode_clip(self) -> VisualContext | None:
         """Third step, where a clip is due: the newest of the window; None where that is no newer than the last one."""
         assert self._clips is not None
-        clip = self._window.latest(self._config.window_s, self._clips.frames, self._since_ns or 0)
+        clip = self._window.latest(self._config.window_s, self._clips.frames, self._since_ns)
         if not len(clip.stamps_ns) or clip.stamps_ns[-1] == self._clip_ns:
             return None
         first_ns, self._clip_ns = int(clip.stamps_ns[0]), int(clip.stamps_ns[-1])
-        tensors = {"visual": self._clips(list(clip.images)), "stamps": clip.stamps_ns}
+        tensors: dict[str, NDArray[Any]] = {"visual": self._clips(list(clip.images)), "stamps": clip.stamps_ns}
         return VisualContext(self._clip_ns, self._frame_id, first_ns, self._clip_ns, self._clips.model, tensors)
 
     def settle(self) -> list[VisualContext]:
@@ -130,7 +131,7 @@ class VisualStage:
 
     def flush(self) -> list[VisualContext]:
         """At the end of a stream: utterances that wait for frames which will not come, and the last clip."""
-        clip = self.encode_clip() if self._clips is not None and self._since_ns is not None else None
+        clip = self.encode_clip() if self._clips is not None and self._since_ns >= 0 else None
         with self._lock:
             return [*self._settle(FAR_NS), *([clip] if clip is not None else [])]
 
@@ -183,9 +184,8 @@ class VisualStage:
         if self._dialogue is not None:
             self._dialogue.reset()
         self._frame_id = ""
-        self._since_ns: int | None = None
+        self._since_ns = self._clip_ns = -1  # of the first frame, and of the last one of the last clip
         self._due_ns: int | None = None
-        self._clip_ns: int | None = None
         self._ends: deque[tuple[str, int]] = deque(maxlen=WAITING)
         self._utterances: deque[Utterance] = deque()
 
