@@ -17,7 +17,6 @@ torch = pytest.importorskip("torch", reason="the networks need torch")
 from emo_models.engines import EngineError  # noqa: E402
 from emo_models.engines.source import network  # noqa: E402
 from emo_models.networks.fame.pooling import spatio_temporal_pool  # noqa: E402
-from emo_models.networks.fame.streaming import FrameClock, dyadic_frames  # noqa: E402
 from emo_perception.config import ConfigError, PerceptionConfig, VisualConfig  # noqa: E402
 from emo_perception.stages.visual import VisualStage, make_visual_stage  # noqa: E402
 from emo_perception.streaming.window import SlidingWindow  # noqa: E402
@@ -256,7 +255,7 @@ def test_configurations_that_cannot_be() -> None:
 def test_it_is_made_only_where_it_is_wanted_and_can_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     window = SlidingWindow(4.0, 8.0, 0.5)
     assert make_visual_stage(VisualConfig(), window) is None
-    with pytest.raises(EngineError, match="visual: .*random numbers"):
+    with pytest.raises(EngineError, match=r"visual: .*random numbers"):
         make_visual_stage(VisualConfig(clips=True, preset="toy"), window)
     monkeypatch.setenv("EMO_CACHE", str(tmp_path))
     with pytest.raises(EngineError, match="type: emo engines build --profile paper --network clip_frames"):
@@ -301,15 +300,15 @@ def gated() -> Iterator[tuple[Seen, Gate, Watching, list[VisualContext]]]:
 def test_a_slow_network_drops_frames_and_never_holds_up_who_gives_them(gated, wait_for) -> None:
     seen, gate, watching, found = gated
 
-    def give(*given: Frame) -> None:
+    def give(*given: Frame, slowly: bool = False) -> None:
         for frame in given:
             seen.window.add_frame(frame)
             watching.offer(frame)
+            if slowly:
+                wait_for(lambda: not watching.counts().waiting, "an idle worker")
 
     stream = frames(60)
-    for frame in stream[:11]:
-        give(frame)
-        wait_for(lambda: not watching.counts().waiting, "an idle worker")
+    give(*stream[:11], slowly=True)
     assert gate.entered.wait(30)
     give(*stream[11:])  # five seconds while the first clip is encoded: returns at once
     counts = watching.counts()
@@ -325,7 +324,7 @@ def test_a_slow_network_drops_frames_and_never_holds_up_who_gives_them(gated, wa
     wait_for(lambda: len(found) == 3, "what was waited for until the source's end")
     assert found[2].utterance_id == "u"
     watching.source_ended(False)
-    give(*frames(11, start_ns=7 * NS_PER_S))
+    give(*frames(11, start_ns=7 * NS_PER_S), slowly=True)
     wait_for(lambda: len(found) == 4, "a clip of the next stream")
     assert found[3].window_start_ns == 7 * NS_PER_S
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from emo_models.networks.fame.streaming import DyadicVideo, FrameClock
+from emo_models.engines import EngineError
 from emo_perception.types import NS_PER_S
 
 Float = NDArray[np.float32]
@@ -35,20 +35,32 @@ class Dialogue:
     That an utterance has ended is known after the pause that ends it, and its words later still. Frames therefore wait
     ``hold_s`` before they are pooled, so that the state at an utterance's end does not contain what came after it. For
     one that is told of even later (``late``), it does. Not thread safe.
+
+    Raises :class:`EngineError` where torch is not installed.
     """
 
     def __init__(self, limit: int, rate_hz: float, hold_s: float) -> None:
+        try:
+            import torch
+
+            from emo_models.networks.fame.streaming import DyadicVideo, FrameClock
+        except ModuleNotFoundError as error:
+            raise EngineError(
+                f"visual.frames pools what it sees with torch, and {error.name} is not installed; type: make torch"
+            ) from None
         self._rate_hz = rate_hz
         self._hold_ns = round(hold_s * NS_PER_S)
         self.video = DyadicVideo(limit, SNAPSHOTS)
+        self._new_clock = partial(FrameClock, rate_hz)
+        self._tensor = torch.from_numpy
         self.late = 0
         self.reset()
 
     def reset(self) -> None:
         """Another dialogue begins with the next frame."""
         self.video.reset()
-        self._clock = FrameClock(self._rate_hz)
-        self._waiting: deque[tuple[int, int, torch.Tensor]] = deque()
+        self._clock = self._new_clock()
+        self._waiting: deque[tuple[int, int, Float]] = deque()
         self._start_ns: int | None = None
         self._pooled_ns = 0
 
@@ -66,7 +78,7 @@ class Dialogue:
 
     def add(self, stamp_ns: int, number: int, patches: Float) -> None:
         """Take in a frame's patches [N, D]."""
-        self._waiting.append((stamp_ns, number, torch.from_numpy(patches)))
+        self._waiting.append((stamp_ns, number, patches))
         self._pool(stamp_ns - self._hold_ns)
 
     def end(self, utterance: str, end_ns: int) -> Seen | None:
@@ -90,5 +102,5 @@ class Dialogue:
     def _pool(self, until_ns: int) -> None:
         while self._waiting and self._waiting[0][0] <= until_ns:
             stamp_ns, number, patches = self._waiting.popleft()
-            if self.video.push(patches, number):
+            if self.video.push(self._tensor(patches), number):
                 self._pooled_ns = stamp_ns

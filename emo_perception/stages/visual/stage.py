@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from emo_models.engines.select import Selection
 from emo_models.preprocess import Image, limit_width
 from emo_perception.config import VisualConfig
+from emo_perception.stages.visual.dialogue import Dialogue
 from emo_perception.stages.visual.encoders import ClipEncoder, FrameEncoder
 from emo_perception.streaming.timeline import Admission, Timeline
 from emo_perception.streaming.window import SlidingWindow
 from emo_perception.types import NS_PER_S, Frame, Utterance, VisualContext
-
-if TYPE_CHECKING:
-    from emo_perception.stages.visual.dialogue import Dialogue
 
 HOLD_S = 2.0
 """An utterance that is told of so long after its end, in the time of the frames, is still cut where it ended."""
@@ -56,7 +54,7 @@ class VisualStage:
         self._lock = threading.Lock()
         self._clips = ClipEncoder(config) if config.clips else None
         self._frames = FrameEncoder(config) if config.frames else None
-        self._dialogue = _dialogue(self._frames, config, hold_s) if self._frames is not None else None
+        self._dialogue = Dialogue(self._frames.limit, config.rate_hz, hold_s) if self._frames is not None else None
         self._lost = self._skipped = 0
         self._since_ns = self._clip_ns = 0
         self.reset()
@@ -247,9 +245,3 @@ def jpeg(image: Image) -> NDArray[np.uint8]:
     bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY])
     return np.asarray(encoded, np.uint8).reshape(-1)
-
-
-def _dialogue(frames: FrameEncoder, config: VisualConfig, hold_s: float) -> Dialogue:
-    from emo_perception.stages.visual.dialogue import Dialogue  # imports torch
-
-    return Dialogue(frames.limit, config.rate_hz, hold_s)
