@@ -176,10 +176,8 @@ def sources(origin: Origin, preset: str) -> Iterator[str]:
         return
     for file in origin.holds:
         yield f"published: {_file(file)}; then: emo weights import {file.name} FILE --profile {preset}"
-    if not origin.holds:
-        yield f"published nowhere: {origin.note}" if origin.note else "published nowhere"
-    elif origin.note:
-        yield origin.note
+    if origin.note:
+        yield f"{'besides' if origin.holds else 'no public file'}: {origin.note}"
     yield f"train it: emo train {origin.recipe} --deploy {preset} (its weights are as restricted as the data)"
     for file in origin.starts_from:
         yield f"  its training can start from: {_file(file)}"

@@ -42,8 +42,8 @@ def _unusable(backend: Backend, artefact: Artefact, *, random: bool) -> str:
     manifest = artefact.manifest
     if manifest is None:
         return artefact.problem
-    if not (manifest.weights.data or random):
-        return f"its weights are {manifest.weights.origin}"
+    if manifest.weights.random and not random:
+        return f"its weights are random numbers ({manifest.weights.origin}), not trained"
     try:
         return backend.runs() or "; ".join(map(str, misfits(manifest, backend)))
     except EngineError as error:
