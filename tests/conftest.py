@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from toy_engines import ToyEngines
 
 from emo_perception.transport import fastdds_environment
 
@@ -46,6 +47,7 @@ def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         pytest.fail(f"all ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are taken: end other ROS programs of this machine")
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))  # no test reads or writes the user's memory
+    os.environ["EMO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("config"))  # nor profiles of the user's own
     os.environ.update(fastdds_environment(os.environ))
     with lock:
         yield domain
@@ -74,3 +76,9 @@ def _wait_for(
 def wait_for() -> Callable[..., None]:
     """``wait_for(condition, what, within_s=15.0, step=None)``: see :func:`_wait_for`."""
     return _wait_for
+
+
+@pytest.fixture(scope="session")
+def toy_engines(tmp_path_factory: pytest.TempPathFactory) -> ToyEngines:
+    """``toy_engines(*names, backend="eager", weights=None)``: a cache with toy engines, see :class:`ToyEngines`."""
+    return ToyEngines(tmp_path_factory.mktemp("toy_engines"))
