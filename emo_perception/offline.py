@@ -21,8 +21,8 @@ from emo_perception.bag_input import Item
 from emo_perception.config import CaptionConfig, CauseConfig, Config, PerceptionConfig, SourceConfig, VisualConfig
 from emo_perception.perception import Chain
 from emo_perception.sources import open_source
-from emo_perception.stages.caption import CaptionStage
-from emo_perception.stages.cause.stage import CauseStage, Question
+from emo_perception.stages.caption import make_writer
+from emo_perception.stages.cause import Question, make_cause_stage
 from emo_perception.stages.speech import Segment
 from emo_perception.types import (
     NS_PER_S,
@@ -44,7 +44,8 @@ ENGINES = "engines.json"
 Ask = Callable[[Utterance], "Question | None"]
 """What is to be asked about an utterance once it has been heard and seen; None: nothing."""
 Watch = Callable[[object], None]
-"""Gets every result: frames as they are handed out, features, captions, utterances, causes; answers as :class:`Answer`."""
+"""Gets every result: frames as they are handed out, features, captions (those withheld too), utterances, causes; answers
+as :class:`Answer`."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Tally:
     """What came of an offline run.
 
     ``refused``: reason -> messages that are no image or no sound; ``late``: images whose stamp did not increase;
-    ``withheld``: captions that claim what was not measured; ``engines``: stage -> what computed it.
+    ``withheld``: captions that claim what was not measured, ``withheld_causes``: explanations that do; ``engines``: stage -> what computed it.
     """
 
     frames: int = 0
@@ -70,6 +71,7 @@ class Tally:
     utterances: int = 0
     causes: int = 0
     withheld: int = 0
+    withheld_causes: int = 0
     late: int = 0
     wall_s: float = 0.0
     stream_s: float = 0.0
@@ -113,8 +115,8 @@ class Stages:
         self.sees_utterances = visual.frames or visual.pictures
         with ExitStack() as stack:
             self.chain = stack.enter_context(closing(Chain(configs)))
-            self.writer = stack.enter_context(closing(CaptionStage(caption)))
-            self.reasons = stack.enter_context(closing(CauseStage(cause)))
+            self.writer = stack.enter_context(closing(make_writer(caption)))
+            self.reasons = stack.enter_context(closing(make_cause_stage(cause)))
             for stage in (self.chain, self.writer, self.reasons):
                 stage.warmup()
             self._loaded = stack.pop_all()
@@ -175,8 +177,7 @@ class _Run:
 
     def __init__(self, stages: Stages, files: Mapping[str, TextIO], tally: Tally, ask: Ask, watch: Watch) -> None:
         self._stages, self._files, self._tally, self._ask, self._watch = stages, files, tally, ask, watch
-        self._heard: list[Utterance] = []
-        self._contexts: list[VisualContext] = []
+        self._heard: list[tuple[Utterance, VisualContext | None]] = []
         self._unasked: dict[str, Utterance] = {}
         self._times = _Times()
 
@@ -194,8 +195,8 @@ class _Run:
                 self._files["latencies.jsonl"].write(self._times.line(result.stamp_ns))
             else:
                 self._caption(result)
-                self._contexts.append(result)
                 self._explain()
+                self._look(result)
         self._say(stages.writer.flush())
         self._explain()
         for utterance in list(self._unasked.values()):  # nothing more will be seen of it
@@ -222,8 +223,7 @@ class _Run:
             self._watch(frame)
             self._times = _Times()
             yield frame
-        if self._stages.chain.speech is not None:
-            self._segments(self._stages.chain.speech.flush())
+        self._segments(self._stages.chain.hush())
 
     def _hear(self, chunk: AudioChunk) -> None:
         try:
@@ -232,16 +232,16 @@ class _Run:
             self._tally.refuse(error)
 
     def _segments(self, segments: Iterable[Segment]) -> None:
-        speech = self._stages.chain.speech
-        assert speech is not None
         for segment in segments:
-            utterance = speech(segment)
+            assert self._stages.chain.speech is not None
+            utterance = self._stages.chain.speech(segment)
             if utterance is not None:
                 self._understood(utterance)
 
     def _understood(self, utterance: Utterance) -> None:
-        """What was seen of it comes at once or with one of the next frames."""
-        self._heard.append(utterance)
+        """It is explained after the frame before it; what was seen of it comes at once or with one of the next frames."""
+        context = self._stages.chain.utterance_ended(utterance)
+        self._heard.append((utterance, context))
 
     # -- what goes out
 
@@ -250,7 +250,7 @@ class _Run:
             said = self._stages.writer(item)
         self._say(said)
 
-    def _reason(self, item: EmotionFeatures) -> None:
+    def _reason(self, item: EmotionFeatures | Utterance | VisualContext) -> None:
         with self._times.of("cause_ms"):
             found = self._stages.reasons(item)
         self._causes(found)
@@ -258,15 +258,22 @@ class _Run:
     def _explain(self) -> None:
         """The utterances since the last call, and what was seen of them."""
         heard, self._heard = self._heard, []
-        for utterance in heard:
+        for utterance, context in heard:
             self._write("utterances.jsonl", utterance)
             self._tally.utterances += 1
-            with self._times.of("cause_ms"):
-                found = self._stages.reasons(utterance)
-            self._causes(found)
             self._unasked[utterance.id] = utterance
-            if not self._stages.sees_utterances:
+            self._reason(utterance)
+            if context is not None:
+                self._look(context)
+            elif not self._stages.sees_utterances:
                 self._question(utterance)
+
+    def _look(self, context: VisualContext) -> None:
+        """What was seen until the end of an utterance; of a clip, nothing here."""
+        if context.utterance_id:
+            self._reason(context)
+            if context.utterance_id in self._unasked:
+                self._question(self._unasked[context.utterance_id])
 
     def _question(self, utterance: Utterance) -> None:
         """Ask what is wanted about it, now that everything is known."""
@@ -281,21 +288,24 @@ class _Run:
 
     def _causes(self, found: Iterable[Cause]) -> None:
         for cause in found:
-            self._write("causes.jsonl", cause)
-            self._tally.causes += not cause.abstained
+            if cause.abstained or cause.grounded:
+                self._write("causes.jsonl", cause)
+                self._tally.causes += not cause.abstained
+            else:
+                self._tally.withheld_causes += 1
 
-    def _say(self, caption: Caption | None) -> None:
+    def _say(self, captions: Iterable[Caption]) -> None:
         """Write what the caption node would publish: not what claims the unmeasured."""
-        if caption is None:
-            return
-        if not (caption.abstained or caption.grounded):
-            self._tally.withheld += 1
-            return
-        self._write("captions.jsonl", caption)
-        if caption.abstained:
-            self._tally.abstentions += 1
-        else:
-            self._tally.captions += 1
+        for caption in captions:
+            if not (caption.abstained or caption.grounded):
+                self._tally.withheld += 1
+                self._watch(caption)
+                continue
+            self._write("captions.jsonl", caption)
+            if caption.abstained:
+                self._tally.abstentions += 1
+            else:
+                self._tally.captions += 1
 
     def _write(self, name: str, item: Any) -> None:
         self._files[name].write(jsonl.line(item))
