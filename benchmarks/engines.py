@@ -123,7 +123,9 @@ def _clips(preset: str, work: Path, say: Say) -> Iterator[tuple[str, tuple[float
         engines: dict[str, Any] = {}
         try:
             for name in eager:
-                engines[name] = select(name, preset, precision=precision, backend="openvino", threads=THREADS).engine
+                engines[name] = select(
+                    name, preset, precision=precision, backend="openvino", threads=THREADS, random=True
+                ).engine
         except EngineError as error:
             say(str(error))
             continue

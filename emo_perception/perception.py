@@ -9,7 +9,15 @@ from typing import Any
 import cv2
 
 from emo_models.engines import describe
-from emo_perception.config import ActionUnitConfig, Config, EmotionConfig, FaceConfig, PerceptionConfig, SpeechConfig
+from emo_perception.config import (
+    ActionUnitConfig,
+    Config,
+    ConfigError,
+    EmotionConfig,
+    FaceConfig,
+    PerceptionConfig,
+    SpeechConfig,
+)
 from emo_perception.stages.action_units import FacesWithEmotions, make_action_unit_stage
 from emo_perception.stages.emotion import FacesInFrame, make_emotion_stage
 from emo_perception.stages.face import make_face_stage
@@ -65,7 +73,7 @@ def _face(track: FaceTrack, units: FaceActionUnits, emotion: FaceEmotion) -> Fac
 class Chain:
     """The stages of a profile, wired. ``configs``: one configuration per node name, as a profile gives them.
 
-    Raises :class:`emo_models.weights.MissingWeights` or :class:`emo_models.engines.EngineError` when an engine cannot
+    Raises :class:`ConfigError` for stages that do not fit together, :class:`emo_models.weights.MissingWeights` or :class:`emo_models.engines.EngineError` when an engine cannot
     be loaded; the message says what to do.
     """
 
@@ -74,6 +82,7 @@ class Chain:
             _config(configs, kind) for kind in (PerceptionConfig, FaceConfig, EmotionConfig, ActionUnitConfig)
         )
         assert isinstance(perception, PerceptionConfig)
+        _require_mesh(face, units)
         # Crops are small: waking OpenCV's helpers for them costs more than they do.
         cv2.setNumThreads(1)
         speech = _config(configs, SpeechConfig)
@@ -145,7 +154,15 @@ class Chain:
     def _action_units(self, item: Observation) -> Observation:
         assert item.faces is not None
         assert item.emotions is not None
-        return replace(item, action_units=self.action_unit(FacesWithEmotions(item.faces, item.emotions)))
+        return replace(item, action_units=self.action_unit(FacesWithEmotions(item.frame, item.faces, item.emotions)))
+
+
+def _require_mesh(face: FaceConfig, units: ActionUnitConfig) -> None:
+    if face.detector == "scrfd" and units.network == "blendshapes":
+        raise ConfigError(
+            "action_unit.network: blendshapes needs the mesh of a face, and face.detector: scrfd gives none; set "
+            "action_unit.network: anfl, or face.detector: auto"
+        )
 
 
 def _config(configs: Mapping[str, Config], kind: type[Any]) -> Any:

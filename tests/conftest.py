@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from toy_engines import ToyEngines
 
 from emo_perception.transport import fastdds_environment
 
@@ -74,3 +75,9 @@ def _wait_for(
 def wait_for() -> Callable[..., None]:
     """``wait_for(condition, what, within_s=15.0, step=None)``: see :func:`_wait_for`."""
     return _wait_for
+
+
+@pytest.fixture(scope="session")
+def toy_engines(tmp_path_factory: pytest.TempPathFactory) -> ToyEngines:
+    """``toy_engines(*names, backend="eager", weights=None)``: a cache with toy engines, see :class:`ToyEngines`."""
+    return ToyEngines(tmp_path_factory.mktemp("toy_engines"))

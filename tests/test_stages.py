@@ -18,7 +18,7 @@ from emo_models.blendshapes import ACTION_UNITS
 from emo_models.engines import EngineError
 from emo_models.engines.backends.openvino import OpenVinoEngine
 from emo_models.fetch import pull
-from emo_perception.config import FaceConfig
+from emo_perception.config import ConfigError, FaceConfig
 from emo_perception.perception import Chain
 from emo_perception.stages.action_units import Baseline
 from emo_perception.stages.detectors import BlazeFace, SlimFace
@@ -282,10 +282,16 @@ def test_faces_without_a_mesh_are_refused_by_the_action_units(chain: Chain) -> N
     from emo_perception.stages.action_units import FacesWithEmotions
     from emo_perception.types import Emotions
 
-    faces = chain.face(still(picture("astronaut"), 1)[0])
+    (frame,) = still(picture("astronaut"), 1)
+    faces = chain.face(frame)
     bare = replace(faces, faces=tuple(replace(f, landmarks=None) for f in faces.faces))
     with pytest.raises(ValueError, match="expected landmarks"):
-        chain.action_unit(FacesWithEmotions(bare, Emotions(0, "cam")))
+        chain.action_unit(FacesWithEmotions(frame, bare, Emotions(0, "cam")))
+
+
+def test_action_units_by_mesh_and_faces_without_one_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match=r"action_unit\.network: blendshapes .* set action_unit\.network: anfl"):
+        Chain({"face": FaceConfig(detector="scrfd")})
 
 
 @with_gstreamer

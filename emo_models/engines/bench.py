@@ -57,7 +57,9 @@ def bench(
     for precision in dict.fromkeys(entry.precision(asked) for asked in precisions):
         for backend in in_order():
             try:
-                engine = select(name, preset, precision=precision, backend=backend.name, threads=threads).engine
+                engine = select(
+                    name, preset, precision=precision, backend=backend.name, threads=threads, random=True
+                ).engine
             except EngineError:
                 continue
             for batch in (n for n in batches if n in entry.batches):

@@ -54,7 +54,8 @@ def _fields(backend: Backend, artefact: Artefact) -> Iterator[str]:
 def _measured(manifest: Manifest) -> Iterator[str]:
     layers = ", ".join(f"{count} in {dtype}" for dtype, count in manifest.layer_dtypes.items())
     yield f"          precision: asked {manifest.precision}; convolutions and matrix products: {layers}"
-    yield f"          weights: {manifest.weights.origin} ({manifest.weights.licence})"
+    use = ", used only where weights: random asks for such" if manifest.weights.random else ""
+    yield f"          weights: {manifest.weights.origin} ({manifest.weights.licence}){use}"
     parity, limit = manifest.parity, manifest.tolerance
     if parity is None:
         yield "          parity with eager fp32: not known, it was built where it cannot run; it is compared when it is loaded"

@@ -49,12 +49,20 @@ class Port:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights came from: the name of a file, or ``random seed 0`` where there was none."""
+    """Where the weights came from: the name of a file, or ``random seed 0`` where there was none.
+
+    ``data``: what they were trained on, of random numbers nothing.
+    """
 
     origin: str
     sha256: str
     licence: str
     data: tuple[str, ...]
+
+    @property
+    def random(self) -> bool:
+        """Whether they are random numbers: good for measurements only."""
+        return not self.data
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from emo_models.engines import catalogue
 from emo_models.engines.backends import backend as find_backend
 from emo_models.engines.backends import in_order
 from emo_models.engines.backends.base import Backend, misfits
-from emo_models.engines.catalogue import CardEntry
+from emo_models.engines.catalogue import CardEntry, PartEntry
 from emo_models.engines.manifest import Manifest, read_golden
 from emo_models.engines.measure import beyond, parity
 from emo_models.engines.protocol import Engine, EngineError, describe
@@ -35,19 +35,29 @@ class Selection:
     why: tuple[str, ...]
     manifest: Manifest | None = None
 
+    @property
+    def random(self) -> bool:
+        """Whether its weights are random numbers: then nothing that it says is valid."""
+        return self.manifest is not None and self.manifest.weights.random
+
     def facts(self) -> dict[str, object]:
-        """What diagnostics and reports say: the engine, and what was passed over for it."""
-        return describe(self.engine) | ({"passed_over": "; ".join(self.why)} if self.why else {})
+        """What diagnostics and reports say: the engine, the origin of built weights, and what was passed over for it."""
+        facts = describe(self.engine)
+        if self.manifest is not None:
+            facts["weights"] = self.manifest.weights.origin
+        return facts | ({"passed_over": "; ".join(self.why)} if self.why else {})
 
 
 def select(
-    name: str, preset: str, *, precision: str = "fp32", backend: str = "auto", threads: int = 0, strict: bool = False
-) -> Selection:
+    name: str, preset: str, *, precision: str = "fp32", backend: str = "auto", threads: int = 0, strict: bool = False,
+    random: bool = False,
+) -> Selection:  # fmt: skip
     """Load the engine ``name`` of the catalogue, warmed up for its batch sizes.
 
-    ``precision`` is that of the profile; ``backend``: only that one. Raises :class:`EngineError` where no artefact can
-    be used, with the reason for each and the command that builds one; :class:`StrictError` already for the first that
-    was passed over, if ``strict``.
+    ``precision`` is that of the profile; ``backend``: only that one; ``random``: engines made of random numbers do too,
+    where there is none of trained weights. Raises :class:`EngineError` where no artefact can be used, with the reason
+    for each and the command that builds one; :class:`StrictError` already for the first that was passed over, if
+    ``strict``.
     """
     entry = catalogue.part(name)
     precision = entry.precision(precision)
@@ -55,6 +65,8 @@ def select(
     for one, artefact in candidates(name, preset, precision, backend):
         try:
             manifest = _usable(one, artefact)
+            if manifest.weights.random and not random:
+                raise EngineError(f"its weights are random numbers ({manifest.weights.origin}), not trained")
             engine = one.load(artefact.folder, manifest, threads or cpu_threads(name))
             engine.warmup(entry.batches)
             if manifest.parity is None and (faults := golden_faults(engine, artefact.folder, manifest)):
@@ -69,14 +81,21 @@ def select(
                     f"{name}: {artefact.folder.name} cannot be used, and strict forbids others: {error}"
                 ) from None
             continue
-        if not manifest.weights.data:
+        if manifest.weights.random:
             log.warning("%s: its weights are %s: for measurements only", name, manifest.weights.origin)
         return Selection(engine, tuple(why), manifest)
     passed = "; ".join(why) or "none was built"
     raise EngineError(
         f"no engine {name!r} ({preset}, {precision}) can be used here: {passed}; type: emo engines build --profile "
-        f"{preset} --network {name} --precision {precision}"
+        f"{preset} --network {name} --precision {precision}{_trained(entry, preset, random=random)}"
     )
+
+
+def _trained(entry: PartEntry, preset: str, *, random: bool) -> str:
+    """The end of the command that builds an engine of trained weights."""
+    if random or (weights.cache_dir() / preset / f"{entry.network}.safetensors").is_file():
+        return ""
+    return f" --weights FOLDER, which holds {entry.network}.safetensors"
 
 
 def open_card(name: str, *, precision: str = "fp32", threads: int = 0) -> Selection:
@@ -103,24 +122,30 @@ def golden_faults(engine: Engine, folder: Path, manifest: Manifest) -> list[str]
     for inputs, expected in read_golden(folder):
         pairs.append(({name: value.copy() for name, value in engine(inputs).items()}, expected))
     found = parity(pairs, catalogue.part(manifest.network).classes)
-    return beyond(found, manifest.tolerance, labels=bool(manifest.weights.data))
+    return beyond(found, manifest.tolerance, labels=not manifest.weights.random)
 
 
 def candidates(name: str, preset: str, precision: str, backend: str) -> Iterator[tuple[Backend, Artefact]]:
-    """Artefacts of this engine in the order of preference, damaged ones too."""
+    """Artefacts of this engine in the order of preference, damaged ones too.
+
+    Trained weights come before random ones, whatever the backend, then the preferred backend, then the newest; an
+    unreadable artefact comes first of its backend, to be told of.
+    """
     if backend != "auto":
         find_backend(backend)  # an unknown name is an error
     stored = artefacts()
-    for one in in_order():
-        if backend in ("auto", one.name):
-            mine = [a for a in stored if a.title == title(name, preset, one.name, precision)]
-            yield from ((one, artefact) for artefact in sorted(mine, key=_merit, reverse=True))
+    found = [
+        (one, artefact)
+        for one in in_order()
+        if backend in ("auto", one.name)
+        for artefact in sorted(stored, key=_built, reverse=True)
+        if artefact.title == title(name, preset, one.name, precision)
+    ]
+    yield from sorted(found, key=lambda pair: pair[1].manifest is not None and pair[1].manifest.weights.random)
 
 
-def _merit(artefact: Artefact) -> tuple[bool, str]:
-    """Trained weights before random ones, then the newest; an unreadable artefact comes first, to be told of."""
-    manifest = artefact.manifest
-    return (True, "~") if manifest is None else (bool(manifest.weights.data), manifest.built)
+def _built(artefact: Artefact) -> str:
+    return "~" if artefact.manifest is None else artefact.manifest.built
 
 
 def _usable(backend: Backend, artefact: Artefact) -> Manifest:

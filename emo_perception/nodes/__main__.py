@@ -5,10 +5,13 @@ Nodes are imported only here, late, so that a missing ROS or message package end
 
 from __future__ import annotations
 
+import gc
 import importlib
+import logging
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from emo_perception.config import EXIT_CONFIG, ConfigError
 from emo_perception.preflight import require_ros
@@ -39,38 +42,51 @@ def main(name: str, args: list[str] | None = None) -> int:
     return runtime.run(name, importlib.import_module(PROCESSES[name]).make_nodes, args)
 
 
-def source() -> None:
+def _leave(code: int) -> NoReturn:
+    """End the process, nodes closed and output written, without tearing down the interpreter.
+
+    A worker may still be inside a library of compiled code (a model being loaded, an utterance being understood). Python
+    would stop such a thread at its next step, which that code answers by aborting the process.
+    """
+    gc.collect()  # nodes lie in cycles; with the last one goes the DDS participant and its shared memory
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+def source() -> NoReturn:
     """Console script of the source."""
-    sys.exit(main("source"))
+    _leave(main("source"))
 
 
-def perception() -> None:
+def perception() -> NoReturn:
     """Console script of the perception process."""
-    sys.exit(main("perception"))
+    _leave(main("perception"))
 
 
-def caption() -> None:
+def caption() -> NoReturn:
     """Console script of the caption process."""
-    sys.exit(main("caption"))
+    _leave(main("caption"))
 
 
-def cause() -> None:
+def cause() -> NoReturn:
     """Console script of the cause process."""
-    sys.exit(main("cause"))
+    _leave(main("cause"))
 
 
-def recorder() -> None:
+def recorder() -> NoReturn:
     """Console script of the recorder."""
-    sys.exit(main("recorder"))
+    _leave(main("recorder"))
 
 
-def player() -> None:
+def player() -> NoReturn:
     """Console script of the player of bags."""
-    sys.exit(main("player"))
+    _leave(main("player"))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in PROCESSES:
         sys.exit(f"usage: python -m emo_perception.nodes {{{','.join(PROCESSES)}}} [--ros-args ...]")
     process = sys.argv.pop(1)
-    sys.exit(main(process))
+    _leave(main(process))

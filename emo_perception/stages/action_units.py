@@ -17,7 +17,7 @@ from emo_models.engines.select import open_card
 from emo_models.labels import NEUTRAL
 from emo_perception.config import ActionUnitConfig
 from emo_perception.stages.smoothing import TrackSmoother
-from emo_perception.types import NS_PER_S, ActionUnits, Emotions, FaceActionUnits, Faces, Side
+from emo_perception.types import NS_PER_S, ActionUnits, Emotions, FaceActionUnits, Faces, Frame, Side
 
 Float = NDArray[np.float32]
 
@@ -38,8 +38,9 @@ _FULL = np.array([s.full for s in blendshapes.SOURCES], np.float32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FacesWithEmotions:
-    """Faces with meshes, and the expression of each."""
+    """Faces, the very image they were found in, and the expression of each."""
 
+    frame: Frame
     faces: Faces
     emotions: Emotions
 

@@ -88,7 +88,7 @@ LOADS = """
 import sys
 import numpy as np
 from emo_models.engines.select import select
-chosen = select("projector", "toy", threads=1)
+chosen = select("projector", "toy", threads=1, random=True)
 chosen.engine({"features": np.zeros((24, 64), np.float32)})
 print(chosen.engine.backend, [name for name in ("torch", "transformers") if name in sys.modules])
 """

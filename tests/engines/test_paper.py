@@ -37,4 +37,4 @@ def test_every_network_on_the_cpu(store: Path, tmp_path: Path, name: str) -> Non
         print(
             f"{name} {backend} {manifest.precision}: {manifest.parity.relative:.2g}, {manifest.layer_dtypes}, ms {times}"
         )
-    assert select(name, "paper").engine.backend == "openvino"
+    assert select(name, "paper", random=True).engine.backend == "openvino"

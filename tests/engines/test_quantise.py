@@ -34,7 +34,7 @@ def test_a_network_in_eight_bits(store: Path, toy: Callable[[str], Any], backend
     assert manifest.calibration_sha256
     assert manifest.parity is not None
     assert 1e-3 < manifest.parity.relative <= manifest.tolerance.relative
-    engine = select("er_resnet", "toy", precision="int8", threads=1).engine
+    engine = select("er_resnet", "toy", precision="int8", threads=1, random=True).engine
     assert (engine.backend, engine.precision) == (backend_name, "int8")
     engine.close()
 

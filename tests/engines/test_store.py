@@ -50,7 +50,7 @@ def make(store: Path, toy: Callable[[str], Any]) -> Callable[..., Built]:
 
 def why_not(**options: Any) -> str:
     with pytest.raises(EngineError) as caught:
-        select(NAME, "toy", threads=1, **options)
+        select(NAME, "toy", threads=1, **{"random": True, **options})
     return str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_a_changed_file_is_refused_and_built_anew(make: Callable[..., Built]) ->
     file.write_bytes(content)
     assert "weights.safetensors: expected SHA-256" in why_not()
     assert make().fresh
-    assert select(NAME, "toy").engine.backend == "eager"
+    assert select(NAME, "toy", random=True).engine.backend == "eager"
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "golden.npz"])
@@ -132,7 +132,7 @@ def test_an_engine_of_another_gpu_is_passed_over_for_the_cpu(make: Callable[...,
         (other / file.name).write_bytes(file.read_bytes())
     machine = dataclasses.replace(here.manifest.machine, gpu="Thor", capability="11.0")
     change(Built(other, here.manifest, fresh=True), backend="eager_cuda", machine=machine)
-    chosen = select(NAME, "toy")
+    chosen = select(NAME, "toy", random=True)
     assert chosen.engine.backend == "eager"
     assert len(chosen.why) == 1
     assert chosen.why[0].startswith("eager_cuda: ")
@@ -142,14 +142,14 @@ def test_an_engine_of_another_gpu_is_passed_over_for_the_cpu(make: Callable[...,
 
 def test_the_next_backend_is_taken_and_strict_refuses_that(make: Callable[..., Built]) -> None:
     preferred, other = make("onnxruntime"), make("eager")
-    assert select(NAME, "toy").engine.backend == "onnxruntime"
+    assert select(NAME, "toy", random=True).engine.backend == "onnxruntime"
     change(preferred, versions={"onnxruntime": "0.1"})
-    chosen = select(NAME, "toy")
+    chosen = select(NAME, "toy", random=True)
     assert (chosen.engine.backend, chosen.manifest) == ("eager", other.manifest)
     assert "versions.onnxruntime: built for 0.1" in chosen.why[0]
     assert "versions.onnxruntime" in str(chosen.facts()["passed_over"])
     with pytest.raises(StrictError, match=r"strict forbids others: versions\.onnxruntime: built for 0\.1"):
-        select(NAME, "toy", strict=True)
+        select(NAME, "toy", strict=True, random=True)
 
 
 def test_a_renamed_folder_is_refused(make: Callable[..., Built]) -> None:
@@ -158,13 +158,39 @@ def test_a_renamed_folder_is_refused(make: Callable[..., Built]) -> None:
     assert "the folder is named projector-toy-onnxruntime-bf16, its manifest is of" in why_not(precision="bf16")
 
 
+def test_random_weights_are_refused_unless_asked_for(make: Callable[..., Built], store: Path) -> None:
+    artefact = make()
+    refused = why_not(random=False)
+    assert "eager: its weights are random numbers (random seed 0), not trained" in refused
+    assert "type: emo engines build --profile toy --network projector --precision fp32 --weights FOLDER" in refused
+    assert "which holds fame.safetensors" in refused
+    (store.parent / "toy").mkdir()
+    (store.parent / "toy" / "fame.safetensors").touch()
+    assert why_not(random=False).endswith("--precision fp32")
+    chosen = select(NAME, "toy", random=True)
+    assert chosen.random
+    assert chosen.facts()["weights"] == "random seed 0"
+    assert any("random seed 0" in line and "weights: random" in line for line in explain(NAME, "toy", "fp32"))
+    weights = dataclasses.replace(artefact.manifest.weights, origin="fame.safetensors", data=("ECEM",))
+    change(artefact, weights=weights)
+    assert not select(NAME, "toy").random
+
+
+def test_trained_weights_are_preferred_to_a_preferred_backend(make: Callable[..., Built]) -> None:
+    random, trained = make("onnxruntime"), make("eager")
+    assert select(NAME, "toy", random=True).manifest == random.manifest
+    change(trained, weights=dataclasses.replace(trained.manifest.weights, data=("ECEM",)))
+    chosen = select(NAME, "toy", random=True)
+    assert (chosen.engine.backend, chosen.random) == ("eager", False)
+
+
 def test_trained_weights_are_preferred_to_random_ones(make: Callable[..., Built]) -> None:
     trained = make("onnxruntime")
     other = trained.folder.with_name(f"{trained.folder.name[:-16]}{'0' * 16}")
     shutil.copytree(trained.folder, other)
     weights = dataclasses.replace(trained.manifest.weights, origin="fame.safetensors", data=("ECEM",))
     change(trained, weights=weights, built="2020-01-01T00:00:00+00:00")
-    chosen = select(NAME, "toy").manifest
+    chosen = select(NAME, "toy", random=True).manifest
     assert chosen is not None
     assert chosen.weights.origin == "fame.safetensors"
 
@@ -314,7 +340,7 @@ def test_a_tampered_artefact_raises_its_own_error(make: Callable[..., Built]) ->
 
 def test_what_an_engine_is_fed_is_checked(make: Callable[..., Built]) -> None:
     make("onnxruntime")
-    engine = select(NAME, "toy").engine
+    engine = select(NAME, "toy", random=True).engine
     with pytest.raises(
         EngineError, match=r"projector: input features: expected float32 \[24, 64\], got float64 \[24, 64\]"
     ):

@@ -61,7 +61,7 @@ def test_a_plan_that_cannot_run_here_is_kept_and_passed_over(store: Path, toy: C
     assert made.manifest.latency == ()
     assert any("not compared here" in line for line in told)
     with pytest.raises(EngineError, match="tensorrt_rtx: no NVIDIA GPU answers here: it can build, not run"):
-        select("projector", "toy", precision="fp16")
+        select("projector", "toy", precision="fp16", random=True)
     text = "\n".join(explain("projector", "toy", "fp16"))
     assert "differs settings.capabilities: built for 8.9, here is no GPU" in text
     assert "it is compared when it is loaded" in text
@@ -114,6 +114,6 @@ def test_plain_tensorrt_on_a_gpu(store: Path, toy: Callable[[str], Any], name: s
     made = build(toy(name), Options("tensorrt", precision, timing_s=0.02), lambda _: None)
     assert made.folder.parent == store
     assert made.manifest.parity is not None
-    chosen = select(name, "toy", precision=precision, backend="tensorrt")
+    chosen = select(name, "toy", precision=precision, backend="tensorrt", random=True)
     assert chosen.engine.backend == "tensorrt"
     chosen.engine.close()

@@ -109,6 +109,7 @@ class Backend(Protocol):
 
     def runs(self) -> str:
         """Empty where its engines run here; some can be built on machines that cannot run them."""
+        return self.available()
 
     def versions(self) -> dict[str, str]:
         """Package -> version, of all that a loaded artefact depends on; empty where not available."""
@@ -120,7 +121,23 @@ class Backend(Protocol):
         """The engine of an artefact that was verified. Raises :class:`EngineError`."""
 
     def compare(self, manifest: Manifest) -> list[Comparison]:
-        """The fields on which it depends whether this machine can run the artefact, those that fit and those that do not."""
+        """The fields on which it depends whether this machine can run the artefact, those that fit and those that do not.
+
+        Of any backend: platform, versions, instruction set and, on a GPU, its compute capability.
+        """
+        here, there = this_machine(), manifest.machine
+        found = [Comparison("machine.platform", there.platform, here.platform, here.platform == there.platform)]
+        for package, version in self.versions().items():
+            built = manifest.versions.get(package, "no version of it")
+            found.append(Comparison(f"versions.{package}", built, version, built == version))
+        for needed in manifest.requires:
+            has = [name for name in needed.split("|") if name in here.instruction_set]
+            known = ", ".join(has or here.instruction_set) or "none known"
+            found.append(Comparison("machine.instruction_set", needed.replace("|", " or "), known, bool(has)))
+        if self.device == "cuda":
+            same = here.capability == there.capability
+            found.append(Comparison("machine.capability", there.capability, here.capability or "no GPU", same))
+        return found
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         """Which operators of the network it can convert, without building."""
@@ -140,23 +157,6 @@ def settled(defaults: Mapping[str, Any], asked: Mapping[str, Any], backend: str)
         known = ", ".join(defaults) or "none"
         raise EngineError(f"{backend} has no setting {', '.join(unknown)}; it has: {known}")
     return {**defaults, **asked}
-
-
-def compare_common(manifest: Manifest, backend: Backend) -> list[Comparison]:
-    """What any backend compares: platform, versions, instruction set and, on a GPU, its compute capability."""
-    here, there = this_machine(), manifest.machine
-    found = [Comparison("machine.platform", there.platform, here.platform, here.platform == there.platform)]
-    for package, version in backend.versions().items():
-        built = manifest.versions.get(package, "no version of it")
-        found.append(Comparison(f"versions.{package}", built, version, built == version))
-    for needed in manifest.requires:
-        has = [name for name in needed.split("|") if name in here.instruction_set]
-        known = ", ".join(has or here.instruction_set) or "none known"
-        found.append(Comparison("machine.instruction_set", needed.replace("|", " or "), known, bool(has)))
-    if backend.device == "cuda":
-        same = here.capability == there.capability
-        found.append(Comparison("machine.capability", there.capability, here.capability or "no GPU", same))
-    return found
 
 
 def misfits(manifest: Manifest, backend: Backend) -> list[Comparison]:

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines.backends.base import (
+    Backend,
     BuildResult,
     BuildSpec,
-    Comparison,
     Coverage,
     Progress,
-    compare_common,
     installed,
     settled,
 )
@@ -70,7 +69,7 @@ class EagerEngine:
         self._module = None
 
 
-class EagerBackend:
+class EagerBackend(Backend):
     """Keeps the tensors of the part; the module is made from the config when it is loaded."""
 
     name = "eager"
@@ -80,9 +79,6 @@ class EagerBackend:
 
     def available(self) -> str:
         return "" if installed("torch") else "torch is not installed; type: make torch"
-
-    def runs(self) -> str:
-        return self.available()
 
     def versions(self) -> dict[str, str]:
         return {"torch": version} if (version := installed("torch")) else {}
@@ -112,9 +108,6 @@ class EagerBackend:
         part = from_config(manifest.network, manifest.preset, manifest.config)
         part.holder.load_state_dict(load_file(str(folder / WEIGHTS)))
         return InPrecision(part.module, DTYPES[manifest.precision]).eval()
-
-    def compare(self, manifest: Manifest) -> list[Comparison]:
-        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         return Coverage(len(source.program().graph.nodes), {}, "every operator is torch's own")

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines.backends.base import (
+    Backend,
     BuildResult,
     BuildSpec,
-    Comparison,
     Coverage,
     Progress,
-    compare_common,
     installed,
     settled,
 )
@@ -114,7 +113,7 @@ def _spec(name: str, port: Any) -> TensorSpec:
     return TensorSpec(name, shape, DTYPES.get(port.type, port.type))
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(Backend):
     """Keeps the ONNX file; the session optimises it when it is loaded."""
 
     name = "onnxruntime"
@@ -129,9 +128,6 @@ class OnnxRuntimeBackend:
             return str(error)
         return ""
 
-    def runs(self) -> str:
-        return self.available()
-
     def versions(self) -> dict[str, str]:
         return {"onnxruntime": version} if (version := installed("onnxruntime")) else {}
 
@@ -145,9 +141,6 @@ class OnnxRuntimeBackend:
 
     def load(self, folder: Path, manifest: Manifest, threads: int) -> OnnxRuntimeEngine:
         return self._engine(manifest.network, folder, manifest, precision=manifest.precision, threads=threads)
-
-    def compare(self, manifest: Manifest) -> list[Comparison]:
-        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         import onnx

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.engines.backends.base import (
+    Backend,
     BuildResult,
     BuildSpec,
-    Comparison,
     Coverage,
     Progress,
-    compare_common,
     installed,
     settled,
 )
@@ -131,7 +130,7 @@ def _spec(name: str, port: Any) -> TensorSpec:
     return TensorSpec(name, shape, np.dtype(port.get_element_type().to_dtype()).name)
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Backend):
     """Builds IR out of ONNX."""
 
     name = "openvino"
@@ -145,9 +144,6 @@ class OpenVinoBackend:
         except EngineError as error:
             return str(error)
         return ""
-
-    def runs(self) -> str:
-        return self.available()
 
     def versions(self) -> dict[str, str]:
         return {"openvino": version} if (version := installed("openvino")) else {}
@@ -175,9 +171,6 @@ class OpenVinoBackend:
 
     def load(self, folder: Path, manifest: Manifest, threads: int) -> OpenVinoEngine:
         return self._engine(manifest.network, folder, manifest, manifest.precision, threads)
-
-    def compare(self, manifest: Manifest) -> list[Comparison]:
-        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         import openvino

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emo_models.engines.backends.base import (
+    Backend,
     BuildResult,
     BuildSpec,
     Comparison,
     Coverage,
     Progress,
-    compare_common,
     settled,
 )
 from emo_models.engines.machine import this_machine
@@ -42,7 +42,7 @@ MOVES: Final = frozenset({"SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE"})
 DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
 
 
-class TensorRtBackend:
+class TensorRtBackend(Backend):
     """Plans of plain TensorRT: valid for its version and the GPU they were built on, unless the settings widen that."""
 
     name = "tensorrt"
@@ -107,9 +107,6 @@ class TensorRtBackend:
             manifest.outputs, backend=self.name, version=str(trt.__version__), precision=manifest.precision,
             buckets=part(manifest.network).batches,
         )  # fmt: skip
-
-    def compare(self, manifest: Manifest) -> list[Comparison]:
-        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         """By the parser alone: neither a GPU nor a build is needed."""

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emo_models.engines.backends.base import (
+    Backend,
     BuildResult,
     BuildSpec,
-    Comparison,
     Coverage,
     Progress,
-    compare_common,
     installed,
     settled,
 )
@@ -41,7 +40,7 @@ MULTIPLIES: Final = ("convolution", "deconvolution", "matrix", "gemm", "einsum",
 ATEN: Final = ("convolution", "conv1d", "conv2d", "conv3d", "linear", "mm", "bmm", "addmm", "matmul", "attention")
 
 
-class TorchTensorRtBackend:
+class TorchTensorRtBackend(Backend):
     """The dynamo path. Precision lives in the program: wishes about it are ignored by some versions, so none is passed."""
 
     name = "torch_tensorrt"
@@ -62,9 +61,6 @@ class TorchTensorRtBackend:
         except EngineError as error:
             return str(error)
         return ""
-
-    def runs(self) -> str:
-        return self.available()
 
     def versions(self) -> dict[str, str]:
         names = ("torch", "torch-tensorrt", "tensorrt")
@@ -105,9 +101,6 @@ class TorchTensorRtBackend:
             manifest.network, lambda _: run, manifest.inputs, manifest.outputs, backend=self.name,
             version=str(library.__version__), precision=manifest.precision, buckets=part(manifest.network).batches,
         )  # fmt: skip
-
-    def compare(self, manifest: Manifest) -> list[Comparison]:
-        return compare_common(manifest, self)
 
     def coverage(self, source: ExportedNetwork) -> Coverage:
         """By a dry run, which converts and builds nothing."""
