@@ -28,7 +28,7 @@ class EngineStepper:
 
     def __init__(
         self, step: Engine, keys: NDArray[Any], values: NDArray[Any], bias: NDArray[Any], context: int,
-        vectors: Iterable[NDArray[Any]] = (),
+        *, vectors: Iterable[NDArray[Any]] = (),
     ) -> None:  # fmt: skip
         self._step, self._keys, self._values, self._bias, self._context = step, keys, values, bias, context
         self._vectors = list(vectors)
@@ -65,7 +65,7 @@ class EngineStepper:
         chosen = rows.numpy()
         keys, values = (np.ascontiguousarray(cache[:, chosen]) for cache in (self._keys, self._values))
         vectors = [vector[chosen] for vector in self._vectors]
-        return EngineStepper(self._step, keys, values, self._bias[chosen], self._context, vectors)
+        return EngineStepper(self._step, keys, values, self._bias[chosen], self._context, vectors=vectors)
 
     def vectors(self, row: int) -> Tensor:
         """t_j ``[n, hidden]`` of the n words that a row was asked to go on from."""
@@ -77,7 +77,9 @@ def prompt(engines: Mapping[str, Engine], features: Arrays) -> dict[str, NDArray
     return {name: value.copy() for name, value in engines["prompt_head"](features).items()}
 
 
-def begin(engines: Mapping[str, Engine], visual: NDArray[Any], prompts: Iterable[Arrays], rows: int = 1) -> EngineStepper:
+def begin(
+    engines: Mapping[str, Engine], visual: NDArray[Any], prompts: Iterable[Arrays], rows: int = 1
+) -> EngineStepper:
     """Captions of one clip, ``visual [1, M, visual_width]``, one for each person of whom :func:`prompt` gave ``prompts``."""
     contexts = (
         engines["fusion_prefill"]({

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -116,14 +117,10 @@ def grow(
         yield [_finish(row, float(score), limits.stop) for row, score in zip(prefix.tolist(), total, strict=True)]
 
 
-def greedy(
-    stepper: Stepper, batch: int, limits: DecodeLimits, device: torch.device | str = "cpu"
-) -> list[Generated]:
+def greedy(stepper: Stepper, batch: int, limits: DecodeLimits, device: torch.device | str = "cpu") -> list[Generated]:
     """The captions that :func:`grow` ends with."""
-    found: list[Generated] = []
-    for found in grow(stepper, batch, limits, device):
-        pass
-    return found
+    last = deque(grow(stepper, batch, limits, device), maxlen=1)
+    return last[0] if last else []
 
 
 @torch.no_grad()
@@ -176,8 +173,8 @@ def _best_possible(log_prob: float, words: int, limits: DecodeLimits, penalty: f
 
 
 def explain_caption(
-    text: str, spans: Sequence[tuple[int, int]], vectors_LD: Tensor, lexicon: AuLexicon, prompts: AuPrompts,
-    scores_TA: Tensor, *, row: int,
+    text: str, spans: Sequence[tuple[int, int]], vectors_LD: Tensor, prompts: AuPrompts, scores_TA: Tensor,
+    *, lexicon: AuLexicon, row: int,
 ) -> tuple[AuEvidence, ...]:  # fmt: skip
     """:func:`explain` for the content words of a caption. ``spans``: of its L pieces in ``text``, ``vectors``: of those."""
     words = lexicon.content_words(text)

@@ -315,7 +315,7 @@ class ECPA(Network):
             return CaptionResult(text, caption, emotion)
         vectors = self.embed_text(torch.tensor([caption.ids], device=context.tokens.device))[0]
         scores = features.au_scores[row]
-        evidence = explain_caption(text, spans, vectors, tokenizer.lexicon, context.au, scores, row=row)
+        evidence = explain_caption(text, spans, vectors, context.au, scores, lexicon=tokenizer.lexicon, row=row)
         return CaptionResult(text, caption, emotion, evidence)
 
 
