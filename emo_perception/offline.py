@@ -125,6 +125,10 @@ class Stages:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the engines. Safe to call twice."""
         self._loaded.close()
 
     def engines(self) -> dict[str, dict[str, object]]:
@@ -134,8 +138,14 @@ class Stages:
     def process(
         self, items: Iterable[Item], out: Path, tally: Tally, *, ask: Ask | None = None, watch: Watch | None = None
     ) -> None:
-        """Run over one recording; call it once. Writes as :func:`process`, and :data:`ANSWERS` with ``ask``."""
+        """Run over one recording, as if it were the first; only the ids of faces go on from those before.
+
+        Writes as :func:`process`, and :data:`ANSWERS` with ``ask``.
+        """
         begin = time.perf_counter()
+        for stage in (self.chain, self.writer, self.reasons):
+            stage.reset()
+        late = self.chain.steps[0].stats.snapshot().late
         out.mkdir(parents=True, exist_ok=True)
         tally.engines = self.engines()
         (out / ENGINES).write_text(json.dumps(tally.engines, indent=1) + "\n", encoding="utf-8")
@@ -144,7 +154,7 @@ class Stages:
             files = {name: stack.enter_context((out / name).open("w", encoding="utf-8")) for name in names}
             run = _Run(self, files, tally, ask or (lambda _: None), watch or (lambda _: None))
             run.all(items)
-        tally.late = self.chain.steps[0].stats.snapshot().late
+        tally.late = self.chain.steps[0].stats.snapshot().late - late
         tally.wall_s = time.perf_counter() - begin
 
 
@@ -154,6 +164,7 @@ class _Times:
     def __init__(self) -> None:
         self.begin_s = time.perf_counter()
         self.row: dict[str, float] = {}
+        self.stamp_ns = 0  # a late frame has none
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
@@ -167,9 +178,9 @@ class _Times:
     def add(self, stage: str, ms: float) -> None:
         self.row[stage] = self.row.get(stage, 0.0) + ms
 
-    def line(self, stamp_ns: int) -> str:
+    def line(self) -> str:
         """``stamp_ns``, ``ms`` until the features were there, and ``STAGE_ms``."""
-        return json.dumps({"stamp_ns": stamp_ns, **{key: round(ms, 3) for key, ms in self.row.items()}}) + "\n"
+        return json.dumps({"stamp_ns": self.stamp_ns, **{key: round(ms, 3) for key, ms in self.row.items()}}) + "\n"
 
 
 class _Run:
@@ -180,28 +191,35 @@ class _Run:
         self._heard: list[tuple[Utterance, VisualContext | None]] = []
         self._unasked: dict[str, Utterance] = {}
         self._times = _Times()
+        self._since_s = 0.0
 
     def all(self, items: Iterable[Item]) -> None:
         """Everything, to the end of the stream."""
         stages, chain = self._stages, self._stages.chain
         for result in chain.offline(self._frames(items)):
             if isinstance(result, EmotionFeatures):
-                self._measure()
+                self._measure(result)
                 self._write("features.jsonl", result)
                 self._tally.features += 1
                 self._caption(result)
                 self._explain()
                 self._reason(result)
-                self._files["latencies.jsonl"].write(self._times.line(result.stamp_ns))
             else:
+                self._seen()
                 self._caption(result)
                 self._explain()
                 self._look(result)
-        self._say(stages.writer.flush())
+            self._since_s = time.perf_counter()
+        with self._times.of("caption_ms"):
+            said = stages.writer.flush()
+        self._say(said)
         self._explain()
         for utterance in list(self._unasked.values()):  # nothing more will be seen of it
             self._question(utterance)
-        self._causes(stages.reasons.flush())
+        with self._times.of("cause_ms"):
+            found = stages.reasons.flush()
+        self._causes(found)
+        self._timed()
 
     # -- what comes in
 
@@ -223,6 +241,8 @@ class _Run:
             self._watch(frame)
             self._times = _Times()
             yield frame
+            self._seen()
+            self._timed()
         self._segments(self._stages.chain.hush())
 
     def _hear(self, chunk: AudioChunk) -> None:
@@ -311,8 +331,22 @@ class _Run:
         self._files[name].write(jsonl.line(item))
         self._watch(item)
 
-    def _measure(self) -> None:
-        """Times until the features were there; those of the single steps are the steps' own."""
+    # -- times
+
+    def _measure(self, features: EmotionFeatures) -> None:
+        """Until the features were there; those of the single steps are the steps' own."""
+        self._times.stamp_ns = features.stamp_ns
         self._times.add("ms", (time.perf_counter() - self._times.begin_s) * 1e3)
         for step in self._stages.chain.steps:
             self._times.add(f"{step.name}_ms", step.stats.last_ms)
+
+    def _seen(self) -> None:
+        """The stage of visual tokens works between the features of a frame and the next frame."""
+        if self._stages.chain.visual is not None and self._times.stamp_ns:
+            self._times.add("visual_ms", (time.perf_counter() - self._since_s) * 1e3)
+
+    def _timed(self) -> None:
+        """A frame is done with."""
+        if self._times.stamp_ns:
+            self._files["latencies.jsonl"].write(self._times.line())
+            self._times = _Times()

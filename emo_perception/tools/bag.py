@@ -193,7 +193,6 @@ def _page(bag: Bag) -> str:
 
 def _process(arguments: argparse.Namespace) -> int:
     from emo_perception import offline  # the networks' libraries: not for info, which should answer at once
-
     from emo_perception.bag_input import bag_items, find_inputs
 
     given: Path = arguments.input.expanduser()

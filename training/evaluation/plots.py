@@ -21,8 +21,8 @@ MOST_POINTS: Final = 600
 
 def curves(series: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], columns: int = 3) -> bytes:
     """One panel per figure: name -> run -> steps and values."""
-    figure, panels = panels(len(series), columns, (4.4, 2.9))
-    for panel, (name, runs) in zip(panels, sorted(series.items()), strict=False):
+    figure, cells = panels(len(series), columns, (4.4, 2.9))
+    for panel, (name, runs) in zip(cells, sorted(series.items()), strict=False):
         for run, (steps, values) in runs.items():
             panel.plot(*_thinned(steps, values), label=run, linewidth=1.2)
         panel.set_title(name, fontsize=9)
@@ -81,11 +81,11 @@ def attention(maps: Maps) -> bytes:
 
 def prompts(maps: Maps) -> bytes:
     """Fig. 11: where the video features are strong, and where they agree with each prompt; a column is a pair of frames."""
-    figure, panels = panels(len(maps.spatial) * maps.steps, maps.steps, (1.25, 1.25))
+    figure, cells = panels(len(maps.spatial) * maps.steps, maps.steps, (1.25, 1.25))
     for row, (name, grid) in enumerate(maps.spatial.items()):
         low, high = float(grid.min()), float(grid.max())
         for step in range(maps.steps):
-            panel = panels[row * maps.steps + step]
+            panel = cells[row * maps.steps + step]
             if maps.frames is not None:
                 panel.imshow(maps.frames[min(2 * step, len(maps.frames) - 1)], extent=(0, 1, 0, 1))
             panel.imshow(
@@ -106,8 +106,8 @@ def alignment(maps: Maps) -> bytes:
     """
     parts = [part for part, there in (("emotion", maps.emotion), ("units", maps.similarity.size)) if there]
     height = 0.3 * max(len(maps.aus), len(maps.emotion)) + 1.6
-    figure, panels = panels(len(parts), 2, (0.22 * max(len(maps.content), 8) + 2.2, height))
-    for part, panel in zip(parts, panels, strict=True):
+    figure, cells = panels(len(parts), 2, (0.22 * max(len(maps.content), 8) + 2.2, height))
+    for part, panel in zip(parts, cells, strict=True):
         if part == "emotion":
             names = list(maps.emotion)
             panel.barh(names[::-1], [maps.emotion[name] for name in names][::-1])
@@ -143,10 +143,10 @@ def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Any, li
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
     figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
-    for panel in panels[count:]:
+    made = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
+    for panel in made[count:]:
         panel.set_visible(False)
-    return figure, panels
+    return figure, made
 
 
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Any, Any]:

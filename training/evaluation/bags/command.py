@@ -51,19 +51,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--refs", type=Path, metavar="FILE", help="references (default: refs.jsonl inside the bag)")
     parser.add_argument("--profile", default="start", help="which networks run (default: %(default)s)")
     parser.add_argument("--params-file", type=Path, metavar="FILE", help="your values, on top of the profile")
-    parser.add_argument("--live", action="store_true", help="through the graph, in real time, instead of the stages alone")
     parser.add_argument(
-        "--target-emotion", choices=("gold", "perceived"), default="gold",
-        help="what is explained: the annotated emotion, or what the stages perceive (live always; default: %(default)s)",
+        "--live", action="store_true", help="through the graph, in real time, instead of the stages alone"
+    )
+    parser.add_argument(
+        "--target-emotion", choices=("gold", "perceived"),
+        help="what is explained: the annotated emotion (default), or what the stages perceive (live always)",
     )  # fmt: skip
     parser.add_argument(
         "--stride", choices=("clip", "profile"), default="clip",
         help="captions: one of each whole clip, or as the profile has them (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--ungrounded", choices=("withheld", "said"), default="withheld",
+        help="sentences that claim what was not measured: withheld as in the graph, or measured all the same (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--image-topic", default="", metavar="TOPIC", help="needed where a bag has several cameras")
     parser.add_argument("--audio-topic", default="", metavar="TOPIC", help="needed where a bag has several microphones")
     parser.add_argument("--utterance-topic", default="", metavar="TOPIC", help="take these words instead of listening")
-    parser.add_argument("--examples", type=int, default=EXAMPLES, metavar="N", help="recordings on the page (%(default)s)")
+    parser.add_argument(
+        "--examples", type=int, default=EXAMPLES, metavar="N", help="recordings on the page (%(default)s)"
+    )
     parser.add_argument("--no-plots", action="store_true", help="a page without plots, which need matplotlib")
     parser.add_argument("--no-meteor", action="store_true", help="without METEOR, which starts Java")
     return parser
@@ -86,12 +94,15 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from training.evaluation.bags.gather import Topics, recordings
+    from training.evaluation.bags.gather import Topics, clip_s, recordings
+    from training.evaluation.bags.live import run_live
     from training.evaluation.bags.matching import match
     from training.evaluation.bags.results import write_results
-    from training.evaluation.bags.runner import run_offline
+    from training.evaluation.bags.runner import Plan, run_offline
     from training.evaluation.measure import Options
 
+    if arguments.live and arguments.target_emotion == "gold":
+        raise BagError("--live explains what the graph perceives; leave --target-emotion gold out, or --live")
     if not arguments.bags:
         raise BagError("expected a bag or a folder of bags; make some: emo bag make --dataset toy --out bags")
     found = recordings(arguments.bags, arguments.refs)
@@ -99,10 +110,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     configs = load_profile(*files)
     _new(arguments.out)
     topics = Topics(arguments.image_topic, arguments.audio_topic, arguments.utterance_topic)
-    outcome = run_offline(
-        found, configs, arguments.out, topics=topics, target=arguments.target_emotion, stride=arguments.stride, tell=print
+    target = arguments.target_emotion or ("perceived" if arguments.live else "gold")
+    plan = Plan(arguments.profile, configs, topics, target, arguments.stride, clip_s(found))
+    outcome = (
+        run_live(found, plan, arguments.out, print)
+        if arguments.live
+        else run_offline(found, plan, arguments.out, print)
     )
-    matched = match(outcome.stories, found, gold=arguments.target_emotion == "gold")
+    matched = match(outcome.stories, found, gold=target == "gold", ungrounded=arguments.ungrounded == "said")
     title = f"{len(found)} recordings, profile {arguments.profile}, {'live' if arguments.live else 'offline'}"
     options = Options(meteor=not arguments.no_meteor)
     page, sets, absent = write_results(
@@ -119,14 +134,14 @@ def _new(out: Path) -> None:
 
 
 def _tell(outcome: Outcome, sets: Sequence[Set], absent: Sequence[str]) -> None:
-    for name, value in outcome.settings.items():
-        print(f"{name}: {value}")
+    for name, ways in outcome.settings.items():
+        print(f"{name}: {' / '.join(ways)}")
     for one in sets:
         print(f"{one.name}:")
         for figure, value in one.values.items():
             print(f"  {figure:<36} {value:.4f}")
-    for stage, marks in outcome.latencies().items():
-        shown = ", ".join(f"{key} {marks[key]:.1f}" for key in ("p50", "p95", "p99") if key in marks)
+    for stage, found in outcome.latencies().items():
+        shown = ", ".join(f"{mark} {found[mark]:.1f}" for mark in ("p50", "p95", "p99") if mark in found)
         print(f"latency {stage}: {shown} ms")
     if not sets:
         print("; ".join(absent) or "no references: nothing was measured; refs.jsonl inside a bag would hold them")

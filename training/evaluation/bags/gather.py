@@ -9,13 +9,13 @@ from typing import Final, Literal
 
 from emo_perception.bag_input import Inputs, find_inputs
 from emo_perception.bags import METADATA, SUFFIXES, Bag, BagError
-from emo_perception.config import Config, PerceptionConfig, SpeechConfig, VisualConfig
+from emo_perception.config import Config, PerceptionConfig, VisualConfig
 from emo_perception.types import NS_PER_S
 from training.recordings.references import CAPTION, CAUSE, FILE, Reference, read_references
 
 Stride = Literal["clip", "profile"]
-#: Longest window and stride that the nodes take, seconds.
-LONGEST_S: Final = 60.0
+#: Windows and stride that the nodes take, seconds.
+SHORTEST_S, LONGEST_S = 0.5, 60.0
 LONGEST_STRIDE_S: Final = 3600.0
 #: So that the first image of a clip is in the window in spite of rounding.
 MARGIN_S: Final = 0.001
@@ -72,8 +72,12 @@ def _bags(path: Path) -> list[Path]:
         return [path]
     bags = sorted(entry for entry in path.iterdir() if entry.is_dir() and _is_bag(entry)) if path.is_dir() else []
     if not bags:
-        what = "a folder without one" if path.is_dir() else "a file of another kind" if path.exists() else "nothing there"
-        raise BagError(f"{path}: expected a bag (a folder with {METADATA}, or an .mcap or .db3 file) or a folder of bags, got {what}")
+        what = (
+            "a folder without one" if path.is_dir() else "a file of another kind" if path.exists() else "nothing there"
+        )
+        raise BagError(
+            f"{path}: expected a bag (a folder with {METADATA}, or an .mcap or .db3 file) or a folder of bags, got {what}"
+        )
     return bags
 
 
@@ -90,46 +94,42 @@ def _references(bag: Path, given: Path | None) -> tuple[Reference, ...]:
     return tuple(read_references(file))
 
 
-def clip_windows(
-    configs: Mapping[str, Config], found: Sequence[Recording], stride: Stride, fps: float
-) -> tuple[dict[str, Config], str]:
-    """Configurations whose captions are each about a whole reference clip, and that in words.
+def clip_s(found: Sequence[Recording]) -> float:
+    """Length of the longest clip with reference captions, seconds; 0 without any."""
+    lengths = ((r.end_ns - r.start_ns) / NS_PER_S for recording in found for r in recording.of(CAPTION))
+    return max(lengths, default=0.0)
 
-    The window is as long as the longest clip; with one clip a bag, its only caption comes when the bag has ended.
-    ``stride`` ``profile``, no references of captions: as the profile has it. ``fps``: rate of the images.
+
+def clip_windows(
+    configs: Mapping[str, Config], recording: Recording, longest_s: float, fps: float
+) -> tuple[dict[str, Config], str]:
+    """Configurations whose captions are about whole reference clips of at most ``longest_s``, and that in words.
+
+    Where the recording is one clip, its only caption comes when it has ended. ``fps``: images per second, all of which
+    the window has to hold.
     """
-    intervals = [r for recording in found for r in recording.of(CAPTION)]
-    if stride == "profile" or not intervals:
-        return dict(configs), "captions as the profile has them"
-    longest_s = max((r.end_ns - r.start_ns) / NS_PER_S for r in intervals) + MARGIN_S
-    window_s = min(max(longest_s, 0.5), LONGEST_S)
-    alone = all(len(recording.of(CAPTION)) <= 1 for recording in found)
+    window_s = min(max(longest_s + MARGIN_S, SHORTEST_S), LONGEST_S)
     visual, perception = configs[VisualConfig.node], configs[PerceptionConfig.node]
     assert isinstance(visual, VisualConfig)
     assert isinstance(perception, PerceptionConfig)
     changed: dict[str, dict[str, object]] = {"caption": {"window_s": window_s}}
     if visual.clips:
-        rate = min(max(perception.window_fps, fps), MOST_FPS)
         changed["visual"] = {"window_s": window_s}
-        changed["perception"] = {"window_s": max(perception.window_s, window_s), "window_fps": rate}
+        changed["perception"] = {
+            "window_s": max(perception.window_s, window_s),
+            "window_fps": min(max(perception.window_fps, fps), MOST_FPS),
+        }
+    alone = len(recording.of(CAPTION)) == 1
     if alone:
         changed["caption"]["stride_s"] = LONGEST_S
         changed.setdefault("visual", {})["stride_s"] = LONGEST_STRIDE_S
-    told = f"captions of {window_s:.2f} s" + (", one at the end of each clip" if alone else ", at the profile's stride")
-    if longest_s > LONGEST_S:
+    told = f"captions of {window_s:.2f} s, " + ("one at the end of each clip" if alone else "at the profile's stride")
+    if longest_s > window_s:
         told += f"; the longest clip has {longest_s:.1f} s, of which the last {LONGEST_S:g} s are seen"
     return {name: config.with_values(changed.get(name, {})) for name, config in configs.items()}, told
-
-
-def with_speech(configs: Mapping[str, Config], inputs: Inputs) -> dict[str, Config]:
-    """Listening only where there is something to listen to."""
-    speech = configs[SpeechConfig.node].with_values({"enabled": bool(inputs.sound)})
-    return {**configs, SpeechConfig.node: speech}
 
 
 def image_rate(bag: Bag, topic: str) -> float:
     """Images per second, by the times of receipt; 0 where that cannot be told."""
     count = sum(t.count for t in bag.topics if t.name == topic)
     return (count - 1) * NS_PER_S / (bag.end_ns - bag.start_ns) if count > 1 and bag.end_ns > bag.start_ns else 0.0
-
-

@@ -20,12 +20,14 @@ from training.recordings.references import CAPTION, CAUSE, Reference
 @dataclass
 class Matched:
     """Predictions of all recordings, by kind. ``lacking``: references about which nothing was said, ``abstained``: those
-    about which only an abstention was. Both have an empty text, which is scored as the worst."""
+    about which only an abstention was. Both have an empty text, which is scored as the worst. ``withheld``: those whose
+    sentence claims what was not measured."""
 
     captions: list[Prediction] = field(default_factory=list)
     causes: list[Prediction] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     abstained: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
 
     def of(self, kind: str) -> list[Prediction]:
         """Those of one kind."""
@@ -54,8 +56,13 @@ def cause_of(reference: Reference, story: Story) -> Cause | None:
     return next((cause for cause in story.causes if cause.target_utterance == reference.id), None)
 
 
-def match(stories: Mapping[str, Story], recordings: Sequence[Recording], *, gold: bool) -> Matched:
-    """A prediction for each reference of all recordings; ``gold``: the emotions of causes were given, not perceived.
+def match(
+    stories: Mapping[str, Story], recordings: Sequence[Recording], *, gold: bool, ungrounded: bool = False
+) -> Matched:
+    """A prediction for each reference of all recordings.
+
+    ``gold``: the emotions of causes were given, not perceived; ``ungrounded``: sentences that claim what was not measured
+    count as said, else as withheld: an empty text.
 
     Raises :class:`BagError`, naming both sides, when of a kind nothing at all belongs to a reference.
     """
@@ -72,6 +79,11 @@ def match(stories: Mapping[str, Story], recordings: Sequence[Recording], *, gold
             else:
                 said = cause_of(reference, story)
                 row = _cause(key, reference, said, story, gold=gold)
+            if said is not None and not (said.abstained or said.grounded):
+                found.withheld.append(key)
+                row = (
+                    row if ungrounded else replace(row, text="", evidence=None, au_scores=None, emotion={}, causes=None)
+                )
             found.of(reference.kind).append(row)
             if said is None:
                 found.lacking.append(key)
@@ -134,7 +146,9 @@ def _nothing(kind: str, stories: Mapping[str, Story], recordings: Sequence[Recor
     wanted = [f"{r.name}: {_when(one)}" for r in recordings for one in r.of(kind)]
     if kind == CAPTION:
         had = [
-            f"{name}: {_span(c.window_start_ns, c.window_end_ns)}" for name, story in stories.items() for c in story.captions
+            f"{name}: {_span(c.window_start_ns, c.window_end_ns)}"
+            for name, story in stories.items()
+            for c in story.captions
         ]
         return (
             f"no caption overlaps a reference: the references are of {some(wanted)}; the captions of {some(had) or 'none'}; "

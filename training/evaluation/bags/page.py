@@ -25,7 +25,12 @@ GAP_NS: Final = NS_PER_S // 2
 
 def blocks(title: str, outcome: Outcome, sets: Sequence[Set], *, examples: int, draw: bool) -> list[Block]:
     """The whole page; ``sets``: what was measured of captions and causes, each for itself."""
-    page: list[Block] = [Heading(title, 1), *_settings(outcome), *_counts(outcome), *latency([("", outcome.latencies())])]
+    page: list[Block] = [
+        Heading(title, 1),
+        *_settings(outcome),
+        *_counts(outcome),
+        *latency([("", outcome.latencies())]),
+    ]
     if not sets:
         page.append(Paragraph("There are no references (refs.jsonl), so nothing was measured."))
     for one in sets:
@@ -41,7 +46,12 @@ def blocks(title: str, outcome: Outcome, sets: Sequence[Set], *, examples: int, 
 def latency(runs: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]]) -> list[Block]:
     """Milliseconds of each stage, of one run or several."""
     rows = [
-        [*([name] if name else []), stage, f"{marks['runs']:.0f}", *(f"{marks[p]:.1f}" if p in marks else "" for p in ("p50", "p95", "p99"))]
+        [
+            *([name] if name else []),
+            stage,
+            f"{marks['runs']:.0f}",
+            *(f"{marks[p]:.1f}" if p in marks else "" for p in ("p50", "p95", "p99")),
+        ]
         for name, stages in runs
         for stage, marks in stages.items()
     ]
@@ -56,7 +66,7 @@ def _settings(outcome: Outcome) -> list[Block]:
         f"{stage}: {facts.get('engine')} by {facts.get('backend')} {facts.get('backend_version')}, {facts.get('precision')}"
         for stage, facts in outcome.engines.items()
     ]
-    settings = [f"{name}: {value}" for name, value in outcome.settings.items()]
+    settings = [f"{name}: {' / '.join(ways)}" for name, ways in outcome.settings.items()]
     page: list[Block] = [Bullets([*settings, *engines])]
     return page + ([Heading("Troubles", 3), Bullets(outcome.troubles)] if outcome.troubles else [])
 
@@ -77,7 +87,9 @@ def _recording(name: str, story: Story, *, draw: bool) -> list[Block]:
         stamps = ", ".join(f"{_at(story, stamp_ns):.1f} s" for stamp_ns, _ in story.pictures)
         page.append(Picture(f"pictures-{_slug(name)}", cv2.imencode(".png", shown)[1].tobytes(), f"{name} at {stamps}"))
     if draw and (story.moods or story.captions or story.utterances):
-        page.append(Picture(f"timeline-{_slug(name)}", timeline(story), f"Who shows what when, and what was said: {name}"))
+        page.append(
+            Picture(f"timeline-{_slug(name)}", timeline(story), f"Who shows what when, and what was said: {name}")
+        )
     rows = sorted([*_captions(story), *_utterances(story), *_causes(story)], key=lambda row: row[0])
     if rows:
         page.append(Table(["s", "what", "who", "text"], [[f"{at:.1f}", *cells] for at, *cells in rows]))
@@ -98,9 +110,11 @@ def timeline(story: Story) -> bytes:
                 place[f"face {track}"], _seconds(end_ns - begin_ns), left=_at(story, begin_ns), color=colour, height=0.7
             )
     for utterance in story.utterances:
-        _bar(panel, place["words"], story, utterance.start_ns, utterance.end_ns, utterance.speaker, "#a5b4c8")
+        span_s = _at(story, utterance.start_ns), _at(story, utterance.end_ns)
+        _bar(panel, place["words"], span_s, utterance.speaker, "#a5b4c8")
     for number, caption in enumerate((c for c in story.captions if not c.abstained), 1):
-        _bar(panel, place["captions"], story, caption.window_start_ns, caption.window_end_ns, str(number), "#b9d6b2")
+        span_s = max(0.0, _at(story, caption.window_start_ns)), _at(story, caption.window_end_ns)
+        _bar(panel, place["captions"], span_s, str(number), "#b9d6b2")
     for cause in [*story.causes, *story.answers.values()]:
         if not cause.abstained:
             panel.plot(_at(story, cause.stamp_ns), place["causes"], "D", color="#444444", markersize=5)
@@ -109,14 +123,22 @@ def timeline(story: Story) -> bytes:
     panel.set_xlabel("seconds", fontsize=8)
     panel.tick_params(labelsize=8)
     if seen:
-        panel.legend([bars[0] for bars in seen.values()], list(seen), fontsize=7, ncol=len(seen), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+        panel.legend(
+            [bars[0] for bars in seen.values()],
+            list(seen),
+            fontsize=7,
+            ncol=len(seen),
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            frameon=False,
+        )
     return plots.png(figure)
 
 
-def _bar(panel: Any, lane: int, story: Story, begin_ns: int, end_ns: int, text: str, colour: str) -> None:
-    left, length = _at(story, begin_ns), _seconds(end_ns - begin_ns)
-    panel.barh(lane, length, left=left, color=colour, edgecolor="white", height=0.7)
-    panel.text(left + length / 2, lane, text, ha="center", va="center", fontsize=7, clip_on=True)
+def _bar(panel: Any, lane: int, span_s: tuple[float, float], text: str, colour: str) -> None:
+    begin_s, end_s = span_s
+    panel.barh(lane, end_s - begin_s, left=begin_s, color=colour, edgecolor="white", height=0.7)
+    panel.text((begin_s + end_s) / 2, lane, text, ha="center", va="center", fontsize=7, clip_on=True)
 
 
 def _runs(moods: Sequence[Mood]) -> list[tuple[int, int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -66,7 +67,11 @@ def compare(runs: Mapping[str, Path], out: Path, options: Options, *, examples: 
             first, second = (some(rows) for rows in both.values())
             raise MetricError(f"{file}: nothing is in both: the first is about {first}, the second about {second}")
         sets = [
-            Set(name, measure(name, {k: v for k, v in rows.items() if k in shared}, None, options), facts={"of": str(runs[name])})
+            Set(
+                name,
+                measure(name, {k: v for k, v in rows.items() if k in shared}, None, options),
+                facts={"of": str(runs[name])},
+            )
             for name, rows in both.items()
         ]
         blocks += report_blocks(sets, title=TITLES[kind], examples=examples, draw=draw)
@@ -79,7 +84,9 @@ def _content(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise MetricError(f"{folder}: expected the folder of an evaluation, as emo bag eval --out makes it ({error})") from None
+        raise MetricError(
+            f"{folder}: expected the folder of an evaluation, as emo bag eval --out makes it ({error})"
+        ) from None
     return content
 
 
@@ -90,19 +97,24 @@ def _read(file: Path) -> dict[str, Prediction]:
 def _coverage(matched: Matched) -> dict[str, Any]:
     return {
         "captions": len(matched.captions), "causes": len(matched.causes), "without a prediction": matched.lacking,
-        "abstained": matched.abstained,
+        "abstained": matched.abstained, "claims what was not measured": matched.withheld,
     }  # fmt: skip
 
 
 def _told(matched: Matched) -> list[str]:
-    """What the figures count as the worst, in words."""
+    """About what nothing could be scored but an empty text, in words."""
+    total = len(matched.captions) + len(matched.causes)
     return [
-        f"{len(keys)} of {len(matched.captions) + len(matched.causes)} references {what}, scored as an empty text: {some(keys)}."
-        for keys, what in ((matched.lacking, "have no prediction"), (matched.abstained, "have an abstention only"))
+        f"{len(keys)} of {total} references {what}: {some(keys)}."
+        for keys, what in (
+            (matched.lacking, "have no prediction, scored as an empty text"),
+            (matched.abstained, "have an abstention only, scored as an empty text"),
+            (matched.withheld, "have a sentence that claims what was not measured"),
+        )
         if keys
     ]
 
 
 def _plain(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
     """The same with None for what JSON has no number for."""
-    return {name: {k: None if v != v else v for k, v in values.items()} for name, values in figures.items()}
+    return {name: {k: v if math.isfinite(v) else None for k, v in values.items()} for name, values in figures.items()}

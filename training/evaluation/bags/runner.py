@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,15 +13,15 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from emo_models.labels import TO_REP155
-from emo_perception.bag_input import bag_items
+from emo_perception.bag_input import Inputs, bag_items
 from emo_perception.bags import Bag
 from emo_perception.config import Config, SpeechConfig
 from emo_perception.offline import Stages, Tally
-from emo_perception.stages.cause.stage import About, Question
+from emo_perception.stages.cause import About, Question
 from emo_perception.types import Utterance
-from training.evaluation.bags.gather import Recording, Stride, Topics, clip_windows, image_rate, with_speech
+from training.evaluation.bags.gather import Recording, Stride, Topics, clip_windows, image_rate
 from training.evaluation.bags.story import Story
-from training.recordings.references import CAUSE, Reference
+from training.recordings.references import CAPTION, CAUSE, Reference
 
 Target = Literal["gold", "perceived"]
 BAGS: Final = "bags"
@@ -37,13 +39,31 @@ class Outcome:
     latency_ms: dict[str, list[float]] = field(default_factory=dict)
     engines: dict[str, dict[str, object]] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, list[str]] = field(default_factory=dict)
+    """What was set, and all the ways in which it was."""
+
+    def set(self, **settings: str) -> None:
+        """Take note of how something was set for a recording."""
+        for name, value in settings.items():
+            ways = self.settings.setdefault(name.replace("_", " "), [])
+            if value not in ways:
+                ways.append(value)
+
+    def add(self, name: str, story: Story, tally: Tally, troubles: Sequence[str]) -> None:
+        """Take in what came of an offline run."""
+        self.stories[name] = story
+        self.engines.update(tally.engines)
+        self.counts[name] = _counts(tally)
+        self.troubles += [f"{name}: {trouble}; what could be read was processed" for trouble in troubles]
+        self.troubles += [f"{name}: {n} messages refused: {why}" for why, n in tally.refused.items()]
+        if tally.late:
+            self.troubles.append(f"{name}: {tally.late} images out of order: a newer one was before them")
 
     def latencies(self) -> dict[str, dict[str, float]]:
         """Stage -> how often it was timed, p50, p95 and p99 in milliseconds."""
         found = {}
         for stage, values in self.latency_ms.items():
-            known = [value for value in values if value == value]
+            known = [value for value in values if math.isfinite(value)]
             if known:
                 marks = np.percentile(known, PERCENTILES)
                 found[stage] = {"runs": len(known)} | {
@@ -52,38 +72,76 @@ class Outcome:
         return found
 
 
-def run_offline(
-    found: Sequence[Recording], configs: Mapping[str, Config], out: Path, *, topics: Topics, target: Target,
-    stride: Stride, tell: Callable[[str], None],
-) -> Outcome:  # fmt: skip
+@dataclass(frozen=True)
+class Plan:
+    """How recordings are evaluated. ``stride``: see :func:`~.gather.clip_windows`; ``target``: which emotion is explained."""
+
+    profile: str
+    configs: Mapping[str, Config]
+    topics: Topics = field(default_factory=Topics)
+    target: Target = "gold"
+    stride: Stride = "clip"
+    longest_s: float = 0.0
+    """Length of the longest clip, for the windows of all."""
+
+    def fitted(self, recording: Recording, bag: Bag, outcome: Outcome) -> tuple[Inputs, dict[str, Config]]:
+        """What of a recording is processed, and with what configurations; takes note of it. Raises :class:`BagError`."""
+        speech = self.configs[SpeechConfig.node]
+        assert isinstance(speech, SpeechConfig)
+        inputs = recording.inputs(bag, self.topics, listen=speech.enabled)
+        configs, told = dict(self.configs), "captions as the profile has them"
+        if self.stride == "clip" and recording.of(CAPTION):
+            configs, told = clip_windows(configs, recording, self.longest_s, image_rate(bag, inputs.images))
+        outcome.set(captions=told, words=inputs.told)
+        if recording.of(CAUSE):
+            outcome.set(emotion_of_causes=self.target)
+        configs[SpeechConfig.node] = speech.with_values({"enabled": bool(inputs.sound)})
+        return inputs, configs
+
+
+def run_offline(found: Sequence[Recording], plan: Plan, out: Path, tell: Callable[[str], None]) -> Outcome:
     """Process every recording into ``out/bags/NAME``, as ``emo bag process`` does.
 
     Raises as :func:`emo_perception.offline.process`, and :class:`BagError`.
     """
     outcome = Outcome()
-    for recording in found:
-        with Bag(recording.path) as bag:
-            speech = configs[SpeechConfig.node]
-            assert isinstance(speech, SpeechConfig)
-            inputs = recording.inputs(bag, topics, listen=speech.enabled)
-            fitted, told = clip_windows(configs, found, stride, image_rate(bag, inputs.images))
-            story, tally = Story(bag.start_ns, bag.end_ns), Tally()
-            folder = out / BAGS / recording.name
-            with Stages(with_speech(fitted, inputs)) as stages:
-                asked = recording.of(CAUSE)
-                stages.process(
-                    bag_items(bag, inputs, tally.refuse), folder, tally, watch=story,
-                    ask=_questions(asked, target) if asked else None,
-                )  # fmt: skip
-            outcome.stories[recording.name] = story
-            outcome.settings = {"windows": told, "words": inputs.told, "emotions of causes": target if asked else "-"}
-            outcome.engines.update(tally.engines)
-            outcome.counts[recording.name] = _counts(tally)
-            outcome.troubles += [f"{recording.name}: {trouble}; what could be read was processed" for trouble in bag.troubles]
-            outcome.troubles += [f"{recording.name}: {n} messages refused: {why}" for why, n in tally.refused.items()]
-            _add_latencies(folder / "latencies.jsonl", outcome.latency_ms)
-        tell(f"{recording.name}: {tally.frames} images, {tally.captions} captions, {tally.causes} causes")
+    with _Loaded() as loaded:
+        for recording in found:
+            with Bag(recording.path) as bag:
+                inputs, configs = plan.fitted(recording, bag, outcome)
+                stages, folder, asked = loaded.stages(configs), out / BAGS / recording.name, recording.of(CAUSE)
+                story, tally = Story(bag.start_ns, bag.end_ns), Tally()
+                ask = _questions(asked, plan.target) if asked else None
+                stages.process(bag_items(bag, inputs, tally.refuse), folder, tally, ask=ask, watch=story)
+                outcome.add(recording.name, story, tally, bag.troubles)
+                _add_latencies(folder / "latencies.jsonl", outcome.latency_ms)
+            counts = outcome.counts[recording.name]
+            tell(
+                f"{recording.name}: {', '.join(f'{counts[what]} {what}' for what in ('images', 'captions', 'causes'))}"
+            )
     return outcome
+
+
+class _Loaded(AbstractContextManager["_Loaded"]):
+    """The stages that were used last; loading those of the papers takes longer than a clip."""
+
+    def __init__(self) -> None:
+        self._configs: Mapping[str, Config] | None = None
+        self._stages: Stages | None = None
+
+    def stages(self, configs: Mapping[str, Config]) -> Stages:
+        """Those of these configurations. Raises as :class:`Stages`."""
+        if self._stages is None or configs != self._configs:
+            self._close()
+            self._stages, self._configs = Stages(configs), configs
+        return self._stages
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._stages is not None:
+            self._stages.close()
 
 
 def _questions(references: Sequence[Reference], target: Target) -> Callable[[Utterance], Question | None]:
@@ -107,7 +165,7 @@ def _question(reference: Reference, target: Target) -> Question:
 def _counts(tally: Tally) -> dict[str, Any]:
     return {
         "images": tally.frames, "features": tally.features, "captions": tally.captions, "causes": tally.causes,
-        "utterances": tally.utterances, "abstentions": tally.abstentions, "withheld": tally.withheld,
+        "utterances": tally.utterances, "abstentions": tally.abstentions, "withheld": tally.withheld + tally.withheld_causes,
         "out of order": tally.late, "refused": sum(tally.refused.values()), "dropped": 0,
         "seconds": round(tally.stream_s, 3),
     }  # fmt: skip

@@ -17,7 +17,7 @@ from emo_perception.types import Caption, Cause, EmotionFeatures, FaceFeatures, 
 
 SHOWN: Final = 4
 """Pictures of a recording."""
-WIDTH: Final = 480
+WIDTH: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,19 @@ class Story:
             )  # fmt: skip
             self._measure(features.stamp_ns, face)
         due_ns = self.start_ns + (self.end_ns - self.start_ns) * (2 * len(self.pictures) + 1) // (2 * SHOWN)
-        if self._frame is not None and self._frame.stamp_ns == features.stamp_ns >= due_ns and len(self.pictures) < SHOWN:
+        if (
+            self._frame is not None
+            and self._frame.stamp_ns == features.stamp_ns >= due_ns
+            and len(self.pictures) < SHOWN
+        ):
             said = next((c for c in reversed(self.captions) if not c.abstained), None)
             self.pictures.append((features.stamp_ns, _small(draw(self._frame, features, said, min_width=2 * WIDTH))))
 
     def _measure(self, stamp_ns: int, face: FaceFeatures) -> None:
         scores = face.embeddings.get("au_scores")
+        aus: tuple[int, ...] = OPENGRAPHAU_MAIN
         if scores is not None:
-            aus, self.averaged = OPENGRAPHAU_MAIN, True
+            self.averaged = True
         else:
             strongest: dict[int, float] = {}
             for au, value in zip(face.action_units.au, face.action_units.intensity.tolist(), strict=True):
@@ -112,12 +117,6 @@ class Story:
 def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height = round(image.shape[0] * WIDTH / image.shape[1])
     return np.asarray(cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA))
-
-
-def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """An RGB image as JPEG."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return data.tobytes()
 
 
 def side_by_side(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
