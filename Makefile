@@ -130,7 +130,7 @@ lint: setup ## ruff and mypy only
 demo: setup ## run the graph on a video: make demo [SOURCE=/dev/video0|file|picture|rtsp://...] [OUT=folder]
 	@$(BIN)/emo demo --out "$$OUT" $${SOURCE:+--source "$$SOURCE"}
 
-toy: train ## draw a world and train small versions of all networks on it, without any data (a quarter of an hour)
+toy: train engines ## draw a world, train small versions of all networks on it and build their engines, without any data (a quarter of an hour)
 	@$(BIN)/emo toy train
 
 bench: setup ## measure speed (stages alone, through ROS, a naive loop), speech, causes and memory

@@ -105,7 +105,10 @@ setup(
             "weights = emo_perception.tools.weights:main",
         ],
         # Actions of emo bag that are not its own.
-        "emo_perception.bag_commands": ["export = training.recordings.command:main"],
+        "emo_perception.bag_commands": [
+            "export = training.recordings.command:main",
+            "make = training.recordings.make:main",
+        ],
         # The same checks for `ros2 doctor`.
         "ros2doctor.checks": ["EmoCheck = emo_perception.tools.doctor.ros2:EmoCheck"],
         "ros2doctor.report": ["EmoReport = emo_perception.tools.doctor.ros2:EmoReport"],

@@ -1,7 +1,9 @@
-"""Where the files of ``config/`` lie: beside the package in a checkout, under ``share/`` once installed."""
+"""Where profiles lie: in ``config/``, beside the package in a checkout or under ``share/`` once installed, and the user's own."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from emo_perception.config import ConfigError
@@ -26,13 +28,49 @@ def config_dir() -> Path:
     )
 
 
-def profiles() -> tuple[str, ...]:
-    """Names of the profiles that exist: ``start`` for ``config/start.yaml``."""
+def user_profiles_dir() -> Path:
+    """Where profiles of the user lie: ``profiles/`` in ``EMO_CONFIG_DIR``, else in this package's own configuration folder.
+
+    That is ``emo_perception`` in the user's configuration folder (XDG base directories; the platform's own elsewhere).
+    """
+    if chosen := os.environ.get("EMO_CONFIG_DIR"):
+        return Path(chosen).expanduser() / "profiles"
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return base / PACKAGE / "profiles"
+
+
+def packaged_profiles() -> tuple[str, ...]:
+    """Names of the profiles of this package: ``start`` for ``config/start.yaml``."""
     return tuple(sorted(path.stem for path in config_dir().glob("*.yaml")))
 
 
+def profiles() -> tuple[str, ...]:
+    """Names of all profiles: those of this package, then the user's own."""
+    packaged = packaged_profiles()
+    own = sorted(path.stem for path in user_profiles_dir().glob("*.yaml"))
+    return (*packaged, *(name for name in own if name not in packaged))
+
+
 def profile_file(name: str) -> Path:
-    """The file of a profile. Raises :class:`ConfigError` that lists the choices when there is none of that name."""
+    """The file of a profile.
+
+    Raises :class:`ConfigError` that lists the choices when there is none of that name, or when the user's own has the
+    name of a packaged one, for then it would be a guess which was meant.
+    """
     if name not in profiles():
-        raise ConfigError(f"expected a profile out of: {', '.join(profiles())}; got {name!r}")
-    return config_dir() / f"{name}.yaml"
+        raise ConfigError(
+            f"expected a profile out of: {', '.join(profiles())}; got {name!r} (profiles of yours lie in "
+            f"{user_profiles_dir()})"
+        )
+    own, packaged = user_profiles_dir() / f"{name}.yaml", config_dir() / f"{name}.yaml"
+    if own.is_file() and packaged.is_file():
+        raise ConfigError(
+            f"two profiles are called {name!r}: {packaged} and {own}; give yours another name, or hand its values over "
+            "as a parameter file (params_file) on top of the packaged one"
+        )
+    return own if own.is_file() else packaged

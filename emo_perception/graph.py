@@ -14,11 +14,20 @@ from typing import Any, ClassVar
 
 import yaml
 
-from emo_perception.config import Config, ConfigError, param, read_profile
+from emo_perception.config import (
+    NODE_CONFIGS,
+    Config,
+    ConfigError,
+    LearnedConfig,
+    configurations,
+    param,
+    read_profile,
+)
 from emo_perception.files import profile_file, profiles
+from emo_perception.learned import needs
 
 #: Nodes of the perception process, which shares the images and opens the source in privacy mode.
-PERCEPTION_NODES = ("perception", "face", "action_unit", "emotion", "speech", "overlay")
+PERCEPTION_NODES = ("perception", "face", "action_unit", "emotion", "visual", "speech", "overlay")
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _TOPIC = re.compile(rf"/?{_NAME}(/{_NAME})*")
@@ -33,7 +42,12 @@ class GraphOptions(Config):
     """What a user can choose when starting the graph: the launch arguments and the options of ``emo run``."""
 
     node: ClassVar[str] = "graph"
-    profile: str = param("start", "which networks run: the name of a file in config/")
+    profile: str = param("start", "which networks run: the name of a file in config/, or of a profile of your own")
+    weights: str = param(
+        "trained",
+        "random: built networks run with random numbers, to measure time and memory; what they say is marked as invalid",
+        choices=("trained", "random"),
+    )
     source: str = param(
         "", "what to open: /dev/videoN, a file, rtsp://..., test:// (pattern) or a picture; empty = no source of ours"
     )
@@ -183,9 +197,18 @@ def processes(options: GraphOptions) -> tuple[Process, ...]:
     return tuple(table)
 
 
+def configs_of(options: GraphOptions) -> dict[str, Config]:
+    """The configuration that each node would start with. Raises as :func:`processes`."""
+    return configurations(_parameters(options))
+
+
 def notes(options: GraphOptions) -> tuple[str, ...]:
     """What the user should know before it starts: where images and sound come from, and what privacy cannot cover."""
     told = []
+    if options.weights == "random":
+        told.append(
+            "random weights: time and memory are real, sentences and measurements are not, and are marked as invalid"
+        )
     if options.external:
         told.append(f"waiting for {' and '.join(options.external)} from other nodes")
     if options.privacy:
@@ -212,7 +235,19 @@ def _parameters(options: GraphOptions) -> dict[str, dict[str, Any]]:
                 )
         _merge(merged, given)
     _merge(merged, _from_options(options))
+    if options.weights == "random":
+        _merge(merged, _random_weights(options, merged))
     return merged
+
+
+def _random_weights(options: GraphOptions, values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Let every node take engines with random weights. Raises :class:`ConfigError` where none runs a built network."""
+    if not needs(configurations(values)):
+        raise ConfigError(
+            f"weights random is for networks that are built, and profile {options.profile!r} runs none: leave it out, or "
+            "choose a profile that does, as toy or paper"
+        )
+    return {node: {"weights": "random"} for node, kind in NODE_CONFIGS.items() if issubclass(kind, LearnedConfig)}
 
 
 def _merge(merged: dict[str, dict[str, Any]], given: Mapping[str, Mapping[str, Any]]) -> None:

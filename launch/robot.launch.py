@@ -16,7 +16,8 @@ from launch_ros.actions import Node
 
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.files import PACKAGE
-from emo_perception.graph import Backoff, GraphOptions, notes, option_choices, processes
+from emo_perception.graph import Backoff, GraphOptions, configs_of, notes, option_choices, processes
+from emo_perception.learned import require
 from emo_perception.transport import fastdds_environment
 from launch import LaunchDescription
 
@@ -73,6 +74,7 @@ def graph(context):
     """All actions for the options that the user has chosen."""
     options = GraphOptions.of_text({option.name: context.launch_configurations[option.name] for option in OPTIONS})
     table = processes(options)
+    require(configs_of(options))
     folder = Path(tempfile.mkdtemp(prefix=f"{PACKAGE}_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     actions = [LogInfo(msg=note) for note in notes(options)]

@@ -47,6 +47,7 @@ def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         pytest.fail(f"all ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are taken: end other ROS programs of this machine")
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))  # no test reads or writes the user's memory
+    os.environ["EMO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("config"))  # nor profiles of the user's own
     os.environ.update(fastdds_environment(os.environ))
     with lock:
         yield domain

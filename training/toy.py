@@ -32,6 +32,9 @@ METRICS_FILE: Final = "metrics.json"
 #: Folder that the packaged toy recipes read their worlds from.
 HOME: Final = Path("toy")
 
+#: Drawn clips with captions, below :data:`HOME`.
+CLIPS: Final = "world/mafw/data/clips/*.mp4"
+
 WITH_PARENT: Final = Path(cli.__file__).with_name("_with_parent.py")
 
 Tell = Callable[[str], None]
@@ -87,7 +90,11 @@ STEPS: Final = (
     ),
     training("detector_toy", "SCRFD: faces and five points in whole scenes", ["world_actions"]),
     training("er_toy", "ResNet: expression of faces, another source of ECPA's ER prompt", ["world_actions"]),
-)
+    Step(
+        "engines", "engines of profile toy", ("engines", "build", "--profile", "toy"),
+        ("anfl_toy", "ddamfn_faces_toy", "ecpa_toy", "fame_toy", "detector_toy", "er_toy"),
+    ),
+)  # fmt: skip
 
 
 def train_toys(
@@ -117,6 +124,8 @@ def train_toys(
     replace_file(out / METRICS_FILE, json.dumps(values, indent=1) + "\n")
     write(out, report([step for step in steps if step.name in found], found, out))
     tell(f"metrics: {out / METRICS_FILE}; report: {out / 'report.html'}; weights: {cache_dir() / 'toy'}")
+    if (clip := next(iter(sorted(home.glob(CLIPS))), None)) is not None and any(s.name == "engines" for s in steps):
+        tell(f"now type: emo run --profile toy --source {clip}")
     return values
 
 
@@ -152,7 +161,8 @@ class Crew:
         log = self.out / "runs" / f"{step.name}.log"
         # A child ends with this process, however that happens.
         launcher = [sys.executable, "-I", "-S", str(WITH_PARENT), str(os.getpid())] if sys.platform == "linux" else []
-        command = [*launcher, sys.executable, "-m", cli.__name__, *step.command, str(folder), *self._data(step)]
+        place = [str(folder), *self._data(step)] if step.command[0] in ("toy", "train") else []
+        command = [*launcher, sys.executable, "-m", cli.__name__, *step.command, *place]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with log.open("w", encoding="utf-8") as told:
             process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT, text=True)
@@ -185,7 +195,7 @@ class Crew:
         return ("--set", f"data.root={self.home / root.relative_to(HOME)}") if root.is_relative_to(HOME) else ()
 
     def _figures(self, step: Step) -> str:
-        if step.command[0] == "toy":
+        if step.command[0] != "train":
             return ""
         metrics = _result(self.out, step.name)["metrics"]
         return "; " + ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[:4])

@@ -6,16 +6,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from emo_models.engines.manifest import Tolerance
 from emo_models.engines.protocol import EngineError
+from emo_models.weights import cache_dir
 
 #: Profiles that are built, and the preset of the registry that they take of each network.
 BUILT_PROFILES: Final = ("toy", "paper")
 PROFILES: Final = ("start", *BUILT_PROFILES)
+#: What a profile of one's own may be called: a folder of that name in the weight cache has its networks.
+PROFILE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 #: Precision -> how far from eager fp32. Sums in another order make up for fp32; for the others see docs/engines.md.
 TOLERANCES: Final[Mapping[str, Tolerance]] = {
@@ -111,11 +116,34 @@ CARDS: Final[Mapping[str, CardEntry]] = {
 }
 
 
+def weights_file(network: str, preset: str) -> Path:
+    """Where the weights of a network that engines are built of lie, or will: ``anfl`` of ``toy``, ..."""
+    return cache_dir() / preset / f"{network}.safetensors"
+
+
+def deployed() -> tuple[str, ...]:
+    """Names of folders in the weight cache, other than those of :data:`BUILT_PROFILES`, that have weights for engines."""
+    networks = {entry.network for entry in PARTS.values()}
+    folders = sorted(cache_dir().iterdir()) if cache_dir().is_dir() else []
+    own = (f.name for f in folders if PROFILE_NAME.fullmatch(f.name) and f.name not in PROFILES)
+    return tuple(name for name in own if any(weights_file(network, name).is_file() for network in networks))
+
+
+def profiles() -> tuple[str, ...]:
+    """Profiles that have engines: those of this package, then those that were deployed."""
+    return (*PROFILES, *deployed())
+
+
 def names(profile: str) -> tuple[str, ...]:
-    """The engines of a profile. Raises :class:`EngineError` that lists the profiles."""
-    if profile not in PROFILES:
-        raise EngineError(f"no profile {profile!r}; choose one of: {', '.join(PROFILES)}")
-    return tuple(CARDS if profile == "start" else PARTS)
+    """The engines of a profile; of a deployed one those whose weights it has.
+
+    Raises :class:`EngineError` that lists the profiles.
+    """
+    if profile not in profiles():
+        raise EngineError(f"no profile {profile!r}; choose one of: {', '.join(profiles())}")
+    if profile in PROFILES:
+        return tuple(CARDS if profile == "start" else PARTS)
+    return tuple(name for name, entry in PARTS.items() if weights_file(entry.network, profile).is_file())
 
 
 def part(name: str) -> PartEntry:

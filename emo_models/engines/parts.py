@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from emo_models.engines import catalogue
 from emo_models.engines.fusion import FusionPrefill, FusionStep, PromptHead
-from emo_models.engines.manifest import Port
+from emo_models.engines.manifest import Manifest, Port
 from emo_models.labels import OPENGRAPHAU_MAIN, VOCABULARIES
 from emo_models.networks.anfl import ANFL, ANFLConfig
 from emo_models.networks.clip_vision import ClipVision, ClipVisionConfig
@@ -70,28 +70,60 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """What the config of a network does not say: the side of an aligned face, and the size of a scene with faces.
+
+    ``near_hw``: a scene for faces that are near, see ``detector_small``.
+    """
+
+    face: int = 224
+    scene_hw: tuple[int, int] = (480, 640)
+    near_hw: tuple[int, int] = (256, 320)
+
+
+#: The toy detector knows heads of 13 to 27 pixels: those of scenes of 320 x 240 at half their size.
+TOY_PIXELS: Final = Pixels(64, (128, 160), (96, 128))
+#: SCRFD's coarsest maps have a place for each square of so many pixels.
+_COARSEST: Final = 32
+
+
+def pixels_of(preset: str, preprocessing: Mapping[str, Any]) -> Pixels:
+    """Sizes for a preset: those of the toy world, the papers', or what the card of the weights says of its training."""
+    if preset in catalogue.BUILT_PROFILES:
+        return TOY_PIXELS if preset == "toy" else Pixels()
+    default = Pixels()
+    height, width = preprocessing.get("size_hw", default.scene_hw)
+    # Larger scenes than in training cost time; smaller ones lose the faces that it was taught.
+    scene = (min(height, default.scene_hw[0]), min(width, default.scene_hw[1]))
+    near = tuple(max(_COARSEST, side // 2 // _COARSEST * _COARSEST) for side in scene)
+    return Pixels(preprocessing.get("size", default.face), scene, (near[0], near[1]))
+
+
+@dataclass(frozen=True)
 class _Size:
-    """What the config of a network does not say: the batches, and whether pictures have the size of the toy world."""
+    """Batches and pixels that a part is made for."""
 
     batches: Sequence[int]
-    toy: bool
+    pixels: Pixels
 
     @property
     def face(self) -> int:
         """Side of an aligned face for networks without a size of their own."""
-        return 64 if self.toy else 224
+        return self.pixels.face
 
 
-def make(name: str, preset: str, config: Any) -> Part:
+def make(name: str, pixels: Pixels, config: Any) -> Part:
     """The part of an engine, randomly initialised, in evaluation mode. ``config``: of the entry's network."""
-    part: Part = _MAKERS[name](config, _Size(catalogue.part(name).batches, preset == "toy"))
+    part: Part = _MAKERS[name](config, _Size(catalogue.part(name).batches, pixels))
     part.module.eval()
     return part
 
 
-def from_config(name: str, preset: str, values: Mapping[str, Any]) -> Part:
-    """As :func:`make`, from the values of a config as a manifest or a weight card has them."""
-    return make(name, preset, config_class(catalogue.part(name).network).from_dict(values))
+def from_manifest(manifest: Manifest) -> Part:
+    """As :func:`make`, for the same network and sizes as an artefact was built from."""
+    values = config_class(catalogue.part(manifest.network).network).from_dict(manifest.config)
+    height, width = manifest.inputs[0].max[-2:] if len(manifest.inputs[0].max) > 1 else (0, 0)
+    return make(manifest.network, Pixels(width, (height, width), (height, width)), values)
 
 
 def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -118,10 +150,10 @@ class _Tuple(nn.Module):
 # -- faces -------------------------------------------------------------------------------------------------------------
 
 
-def _detector(height: int, width: int, toy_height: int, toy_width: int) -> Callable[[Any, _Size], Part]:
+def _detector(scene: Callable[[Pixels], tuple[int, int]]) -> Callable[[Any, _Size], Part]:
     def make_detector(config: SCRFDConfig, size: _Size) -> Part:
         network = SCRFD(config)
-        h, w = (toy_height, toy_width) if size.toy else (height, width)
+        h, w = scene(size.pixels)
         anchors = {stride: 2 * (h // stride) * (w // stride) for stride in (8, 16, 32)}
         outputs = []
         for field_name in SCRFDOutput._fields:
@@ -316,9 +348,8 @@ def _mostly(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[A
 
 
 _MAKERS: Final[Mapping[str, Callable[[Any, _Size], Part]]] = {
-    # The toy detector knows heads of 13 to 27 pixels: those of the toy world's 320 x 240 at half its size.
-    "detector": _detector(480, 640, 128, 160),
-    "detector_small": _detector(256, 320, 96, 128),
+    "detector": _detector(lambda pixels: pixels.scene_hw),
+    "detector_small": _detector(lambda pixels: pixels.near_hw),
     "anfl": _anfl,
     "ddamfn": _ddamfn,
     "er_resnet": _er_resnet,

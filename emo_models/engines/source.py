@@ -12,13 +12,12 @@ from safetensors import safe_open
 
 from emo_models.checkpoints.own import NetworkCard, read_card, weights_hash
 from emo_models.engines import catalogue
-from emo_models.engines.catalogue import PartEntry
+from emo_models.engines.catalogue import PartEntry, weights_file
 from emo_models.engines.export import ExportedNetwork
 from emo_models.engines.manifest import Weights
-from emo_models.engines.parts import Part, make
+from emo_models.engines.parts import Part, make, pixels_of
 from emo_models.engines.protocol import EngineError
 from emo_models.registry import config_class
-from emo_models.weights import cache_dir
 
 SEED: Final = 0
 RANDOM: Final = f"random seed {SEED}"
@@ -36,13 +35,18 @@ def network(name: str, preset: str, work: Path, weights: Sequence[Path] = ()) ->
     torch.manual_seed(SEED)
     kind = config_class(entry.network)
     if file is None:
+        if preset not in catalogue.BUILT_PROFILES:
+            raise EngineError(
+                f"profile {preset!r} has no weights of {entry.network!r}: expected {weights_file(entry.network, preset)}; "
+                f"type: emo train RECIPE --deploy {preset}"
+            )
         config = kind.from_preset(preset)
-        part = make(name, preset, config)
+        part = make(name, pixels_of(preset, {}), config)
         found = Weights(RANDOM, weights_hash(part.holder.state_dict()), "none: random numbers", ())
     else:
         card = read_card(file)
         config = kind.from_dict(card.config)
-        part = make(name, preset, config)
+        part = make(name, pixels_of(preset, card.preprocessing), config)
         _require_its_faces(entry, part, card, file)
         found = _fill(entry, part.holder, file, card)
     part.module.eval()
@@ -60,7 +64,7 @@ def _file(entry: PartEntry, preset: str, weights: Sequence[Path]) -> Path | None
                 return given / named
         elif read_card(given).network == entry.network:
             return given
-    cached = cache_dir() / preset / named
+    cached = weights_file(entry.network, preset)
     return cached if cached.is_file() else None
 
 

@@ -16,7 +16,7 @@ from emo_perception.config.perception import (
     SpeechConfig,
     VisualConfig,
 )
-from emo_perception.config.profile import NODE_CONFIGS, ROS_OWN, load_profile, read_profile
+from emo_perception.config.profile import NODE_CONFIGS, ROS_OWN, configurations, load_profile, read_profile
 from emo_perception.config.sentences import CaptionConfig, CauseConfig
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "SourceConfig",
     "SpeechConfig",
     "VisualConfig",
+    "configurations",
     "load_profile",
     "param",
     "read_profile",

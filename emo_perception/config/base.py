@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -71,6 +72,9 @@ class Config:
         return type(self).of({**dataclasses.asdict(self), **values})
 
 
+#: A folder of the weight cache: :data:`emo_models.engines.catalogue.PROFILE_NAME`.
+_PRESET = re.compile(r"[a-z][a-z0-9_]*")
+
 THREADS = "CPU threads of this engine; 0 = half of the cores, or 1 where the networks are small"
 
 
@@ -79,7 +83,9 @@ class LearnedConfig(Config):
     """Of a node that may run networks which are built (``emo engines build``)."""
 
     preset: str = param(
-        "paper", "size of the networks that are built for it, where it runs such", choices=("toy", "paper"), fixed=True
+        "paper",
+        "whose networks it runs, where it runs built ones: toy, paper, or a profile that emo train --deploy made",
+        fixed=True,
     )
     weights: str = param(
         "trained",
@@ -92,3 +98,11 @@ class LearnedConfig(Config):
         choices=("fp32", "bf16", "fp16", "int8"), fixed=True,
     )  # fmt: skip
     threads: int = param(0, THREADS, low=0, high=64, fixed=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _PRESET.fullmatch(self.preset):
+            raise ConfigError(
+                f"{self.node}.preset: expected toy, paper or the name of a deployed profile (small letters, digits and _), "
+                f"got {self.preset!r}; 'emo engines list' shows what was built"
+            )

@@ -83,6 +83,14 @@ def load_profile(*paths: Path) -> dict[str, Config]:
     for path in paths:
         for name, values in read_profile(path).items():
             given.setdefault(name, {}).update(values)
+    return configurations(given)
+
+
+def configurations(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Config]:
+    """One configuration per node of what is given for some, as :func:`read_profile` has it; absent values are the defaults.
+
+    Raises :class:`ConfigError`.
+    """
     return {name: cls.of(_own(given.get(name, {}))) for name, cls in NODE_CONFIGS.items()}
 
 

@@ -30,7 +30,7 @@ EXIT_CODES = """\
 exit code: 0 all well, 1 a bag is damaged: what could be read was used, 2 wrong usage, 78 nothing could be done"""
 GROUP: Final = "emo_perception.bag_commands"
 #: Actions of other packages, for a checkout that is not installed; setup.py registers the same ones.
-BUILT_IN: Final = {"export": "training.recordings.command:main"}
+BUILT_IN: Final = {"export": "training.recordings.command:main", "make": "training.recordings.make:main"}
 EXIT_DAMAGED = 1
 CLOCK_HZ = 100.0
 

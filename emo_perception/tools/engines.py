@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_which(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--profile", choices=catalogue.PROFILES, default="start", help="whose engines (default: %(default)s)"
+        "--profile", choices=catalogue.profiles(), default="start", help="whose engines (default: %(default)s)"
     )
     parser.add_argument("--network", action="append", default=[], metavar="NAME", help="only this engine; repeatable")
 

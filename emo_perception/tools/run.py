@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from emo_perception.config import EXIT_CONFIG, ConfigError
-from emo_perception.graph import GraphOptions, notes, option_choices, processes
+from emo_perception.graph import GraphOptions, configs_of, notes, option_choices, processes
+from emo_perception.learned import require
 from emo_perception.preflight import require_ros
 from emo_perception.tools.supervisor import Supervisor
 
@@ -47,10 +48,11 @@ class Console:
 def supervise(options: GraphOptions, folder: Path, output: Callable[[str, str], None]) -> Supervisor:
     """A supervisor, not started yet, for the graph of ``options``; its parameter files are written into ``folder``.
 
-    Raises :class:`ConfigError` when the options contradict each other or ROS or the messages are missing.
+    Raises :class:`ConfigError` when the options contradict each other, or ROS, the messages or networks are missing.
     """
     table = processes(options)
     require_ros()
+    require(configs_of(options))
     commands = {}
     for process in table:
         file = folder / f"{process.name}.yaml"

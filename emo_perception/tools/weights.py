@@ -1,4 +1,4 @@
-"""``emo weights``: list, pull and check the weights of the networks, and sample clips."""
+"""``emo weights``: list, pull, import and check the weights of the networks, and sample clips."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emo_models import weights
+from emo_models.engines import catalogue
 from emo_models.fetch import Puller, describe
 from emo_models.weights import Card, CorruptWeights, WeightsError
+from emo_perception.config import ConfigError
+from emo_perception.files import profiles
+from emo_perception.tools.networks import import_release, networks
 
 DESCRIPTION = """\
 Weights and samples are fetched at need and kept in a cache (EMO_CACHE); what was fetched is used only if its
@@ -25,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-    except WeightsError as error:
+    except (WeightsError, ConfigError) as error:
         print(f"emo weights: {error}", file=sys.stderr)
         return 1
     return code
@@ -39,7 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="all weights and samples: licence, state, place").set_defaults(run=_list)
+    listing = actions.add_parser("list", help="all weights and samples: licence, state, place")
+    listing.add_argument(
+        "--profile", choices=profiles(), help="instead: the built networks of a profile, and how to get what is missing"
+    )
+    listing.set_defaults(run=_list)
     pull = actions.add_parser("pull", help="fetch files into the cache (default: what the start profile needs)")
     which = pull.add_mutually_exclusive_group()
     which.add_argument("names", nargs="*", default=[], metavar="NAME", help="a weight or sample")
@@ -48,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="everything")
     pull.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="take files from this folder only")
     pull.set_defaults(run=_pull)
+    taken = actions.add_parser(
+        "import", help="turn a public file, fetched by you, into weights that engines are built from"
+    )
+    taken.add_argument("release", metavar="RELEASE", help="as emo weights list --profile paper names it")
+    taken.add_argument("file", type=Path, metavar="FILE", help="the file as its authors published it")
+    taken.add_argument("--profile", default="paper", metavar="NAME", help="whose weights they become (%(default)s)")
+    taken.set_defaults(run=_import)
     verify = actions.add_parser("verify", help="check the hash of files in the cache (default: those present)")
     verify.add_argument("names", nargs="*", metavar="NAME")
     verify.set_defaults(run=_verify)
@@ -57,7 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(_: argparse.Namespace) -> int:
+def _import(arguments: argparse.Namespace) -> int:
+    if not catalogue.PROFILE_NAME.fullmatch(arguments.profile) or arguments.profile == "start":
+        raise WeightsError(f"--profile {arguments.profile}: expected small letters, digits and _, and not 'start'")
+    return import_release(arguments.release, arguments.file, arguments.profile)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    if arguments.profile is not None:
+        print("\n".join(networks(arguments.profile)))
+        return 0
     rows = [("NAME", "KIND", "SIZE", "STATE", "LICENCE", "PATH")]
     for name, error in weights.verify(list(weights.cards())).items():
         card = weights.card(name)

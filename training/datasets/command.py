@@ -100,14 +100,19 @@ def _options(name: str) -> dict[str, Any]:
 
 def _read(arguments: argparse.Namespace) -> Dataset:
     """Read as the command line says. Raises :class:`DatasetError` for an option or value that cannot be."""
-    kinds = get_type_hints(reader_class(arguments.name))
+    return read_dataset(arguments.name, arguments.path, **reader_options(arguments.name, arguments.option))
+
+
+def reader_options(name: str, given: Sequence[str]) -> dict[str, Any]:
+    """Options of a reader out of ``NAME=VALUE`` texts. Raises :class:`DatasetError` for a value that cannot be."""
+    kinds = get_type_hints(reader_class(name))
     options: dict[str, Any] = {}
-    for given in arguments.option:
-        key, sign, text = given.partition("=")
+    for entry in given:
+        key, sign, text = entry.partition("=")
         if not sign:
-            raise DatasetError(f"--option: expected NAME=VALUE, got {given!r}")
+            raise DatasetError(f"--option: expected NAME=VALUE, got {entry!r}")
         options[key] = _value(key, text, kinds.get(key, str))
-    return read_dataset(arguments.name, arguments.path, **options)
+    return options
 
 
 def _value(key: str, text: str, kind: type) -> Any:

@@ -76,11 +76,17 @@ class Ecem:
                     findings.keep(self._record(item, split, found, dialogues, findings))
         return findings.dataset()
 
+    def meld_folder(self, root: Path) -> Path | None:
+        """Where MELD is expected, if it is anywhere."""
+        if self.meld:
+            return Path(self.meld).expanduser()
+        if (root / "train_sent_emo.csv").is_file():
+            return root  # own recordings have both in one folder
+        return first_of(root, "meld", "MELD", "../meld", "../MELD")
+
     def _dialogues(self, root: Path, findings: Findings) -> dict[str, dict[int, Line]]:
         """Dialogue -> number -> line of MELD; empty when MELD is not there."""
-        folder = Path(self.meld).expanduser() if self.meld else first_of(root, "meld", "MELD", "../meld", "../MELD")
-        if not self.meld and (root / "train_sent_emo.csv").is_file():
-            folder = root  # own recordings have both in one folder
+        folder = self.meld_folder(root)
         if folder is None:
             findings.lack("MELD (the utterances before each target); give its folder with the option meld")
             return {}

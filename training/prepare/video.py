@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from emo_models.preprocess import limit_width
 from emo_perception.config import PerceptionConfig, SourceConfig
-from emo_perception.sources import SourceError, open_source
-from emo_perception.types import NS_PER_S, Frame
+from emo_perception.sources import Item, SourceError, open_source
+from emo_perception.types import NS_PER_S, AudioChunk, Frame
 from training.datasets.record import Record, Span
 
 #: Step to the next span where the one before has a single image.
@@ -79,7 +79,8 @@ class Video:
         begin_ns = 0
         for span in self.spans:
             last_ns, step_ns = -1, STEP_NS
-            for frame in _decoded(span):
+            for frame in span_items(span):
+                assert isinstance(frame, Frame)
                 if last_ns >= 0:
                     step_ns = begin_ns + frame.stamp_ns - last_ns
                 last_ns = begin_ns + frame.stamp_ns
@@ -88,15 +89,21 @@ class Video:
             begin_ns = last_ns + step_ns
 
 
-def _decoded(span: Span) -> Iterator[Frame]:
-    """The images of a span, stamped from its start."""
+def span_items(span: Span, *, sound: bool = False) -> Iterator[Item]:
+    """The images of a span, and its sound if wanted, stamped from its start: chunks as they come, not cut to the span.
+
+    Raises :class:`UnreadableVideo`, also for a span without an image.
+    """
     start_ns = round(span.start_s * NS_PER_S)
     end_ns = None if span.end_s is None else round(span.end_s * NS_PER_S)
-    config = SourceConfig(uri=str(span.file), backend="pyav", audio=False, realtime=False)
+    config = SourceConfig(uri=str(span.file), backend="pyav", audio=sound, realtime=False)
     last_ns = -1
     try:
         for item in open_source(config):
-            assert isinstance(item, Frame)
+            if isinstance(item, AudioChunk):
+                if item.end_ns > start_ns:
+                    yield replace(item, stamp_ns=item.stamp_ns - start_ns)
+                continue
             if end_ns is not None and item.stamp_ns >= end_ns:
                 break
             last_ns = item.stamp_ns

@@ -68,11 +68,11 @@ def _write(one: _Open) -> bool:
         return False
     pictures = sorted(one.pictures.items())
     one.file.parent.mkdir(parents=True, exist_ok=True)
-    sound = list(_trimmed(one.sound, pictures[0][0], one.cut.end_ns))
+    sound = list(trimmed(one.sound, pictures[0][0], one.cut.end_ns))
     return write_video(one.file, pictures, sound)
 
 
-def _trimmed(chunks: Iterable[AudioChunk], start_ns: int, end_ns: int) -> Iterator[AudioChunk]:
+def trimmed(chunks: Iterable[AudioChunk], start_ns: int, end_ns: int) -> Iterator[AudioChunk]:
     """The sound between two times, in order, without what two chunks both have."""
     last_ns = start_ns
     for chunk in sorted(chunks, key=lambda c: c.stamp_ns):

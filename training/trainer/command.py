@@ -14,8 +14,6 @@ from pathlib import Path
 
 from training.trainer.recipe import Recipe, RecipeError, load_recipe, recipe_names
 
-#: Command that builds engines.
-ENGINES = "engines"
 NEEDED = {"torch", "accelerate", "tensorboard", "tqdm", "transformers", "safetensors", "scipy"}
 
 
@@ -46,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deploy",
         metavar="PROFILE",
-        help="then put the weights where the engines of this profile look for them, and build those",
+        help="then build the engines of the weights, and let this profile run them: toy, paper, or a name of your own",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on where the run in the folder stopped; the default")
@@ -61,6 +59,10 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> int:
     from training.trainer.state import RunError
     from training.trainer.task import DoomedRunError
 
+    if arguments.deploy:
+        from training.deploy import check_name
+
+        check_name(arguments.deploy)
     try:
         result = train(recipe, resume=not arguments.fresh)
     except (RunError, DoomedRunError, WeightsError, DatasetError) as error:
@@ -70,31 +72,13 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> int:
         for name, value in result.metrics.items():
             print(f"  {name:<24} {value:.4f}")
         if arguments.deploy:
-            return deploy(recipe.network.name, result.weights, arguments.deploy)
+            from training.deploy import deploy
+
+            try:
+                return deploy(recipe.network.name, result.weights, arguments.deploy)
+            except RunError as error:
+                return _fail(1, str(error))
     return 0
-
-
-def deploy(network: str, weights: Path, profile: str) -> int:
-    """Weights into the cache, as ``PROFILE/NETWORK.safetensors``, and their engines; returns the exit code."""
-    from emo_models.engines.catalogue import PARTS
-    from emo_models.weights import cache_dir
-    from emo_perception.tools.cli import commands
-    from training.trainer.loop import publish
-    from training.trainer.state import RunError
-
-    file = cache_dir() / profile / f"{network}.safetensors"
-    try:
-        publish(weights, file)
-    except RunError as error:
-        return _fail(1, str(error))
-    print(f"weights of profile {profile}: {file}")
-    engines = [name for name, part in PARTS.items() if part.network == network]
-    if not engines:
-        print(f"no engine is built of {network}: it serves training alone")
-        return 0
-    chosen = [argument for name in engines for argument in ("--network", name)]
-    code: int = commands()[ENGINES].load()(["build", "--profile", profile, "--weights", str(file), *chosen])
-    return code
 
 
 def _list() -> int:

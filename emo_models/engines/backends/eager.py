@@ -103,9 +103,9 @@ class EagerBackend(Backend):
         from safetensors.torch import load_file
 
         from emo_models.engines.export import DTYPES, InPrecision
-        from emo_models.engines.parts import from_config
+        from emo_models.engines.parts import from_manifest
 
-        part = from_config(manifest.network, manifest.preset, manifest.config)
+        part = from_manifest(manifest)
         part.holder.load_state_dict(load_file(str(folder / WEIGHTS)))
         return InPrecision(part.module, DTYPES[manifest.precision]).eval()
 
