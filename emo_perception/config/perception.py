@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from emo_perception.config.base import THREADS, Config, LearnedConfig, param
+from emo_perception.config.base import THREADS, Config, ConfigError, LearnedConfig, param
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,24 @@ class VisualConfig(LearnedConfig):
         "send a small picture with each utterance, for a language server that sees; never with privacy",
         fixed=True,
     )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be computed."""
+        return self.clips or self.frames or self.pictures
+
+    def check(self, perception: PerceptionConfig) -> None:
+        """Raises :class:`ConfigError` where it cannot be in a perception process of that configuration."""
+        if self.clips and self.window_s > perception.window_s:
+            raise ConfigError(
+                f"visual.window_s: expected at most the {perception.window_s:g} s of perception.window_s, got "
+                f"{self.window_s:g} s; lower it, or raise perception.window_s"
+            )
+        if self.pictures and perception.source_inside:
+            raise ConfigError(
+                "visual.pictures sends pictures over a topic, and perception.source_inside (privacy) keeps them off: "
+                "set visual.pictures to false, or leave privacy out"
+            )
 
 
 @dataclass(frozen=True)
