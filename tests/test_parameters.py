@@ -134,7 +134,10 @@ def test_an_unknown_name_is_warned_about_on_rosout():
         heard_log(node, logs)
         spin_until([node], lambda: node.count_publishers("/rosout") and node.count_subscribers("/rosout"))
         declare(node, CaptionConfig)
-        spin_until([node], lambda: any("caption.strid_s: no such parameter; known: deadline_s, max_people" in x.msg for x in logs))
+        spin_until(
+            [node],
+            lambda: any("caption.strid_s: no such parameter; known: deadline_s, max_people" in x.msg for x in logs),
+        )
 
 
 def test_core_logging_reaches_rosout_at_its_severity():
