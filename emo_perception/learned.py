@@ -169,6 +169,17 @@ def describe(one: Missing) -> list[str]:
     return lines
 
 
+def remedy(one: Missing) -> str:
+    """The command that makes a missing network usable."""
+    if one.weights or one.random:
+        return one.command
+    if one.preset == "toy":
+        return "make toy"
+    from emo_models.releases import releases
+
+    return f"emo train {releases().origins[one.network].recipe} --deploy {one.preset}"
+
+
 def sources(origin: Origin, preset: str) -> Iterator[str]:
     """Lines that say where the weights of a network come from."""
     if preset == "toy":

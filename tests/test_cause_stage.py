@@ -15,8 +15,11 @@ from emo_models.fetch import Puller
 from emo_perception.config import CauseConfig, ConfigError
 from emo_perception.memory import EventKind
 from emo_perception.stages.cause.encoder import SentenceEncoder
+from emo_perception.stages.cause.explainers import Cancelled
+from emo_perception.stages.cause.explainers.chat import KEY, ChatServer
+from emo_perception.stages.cause.explainers.patience import PatientServer
+from emo_perception.stages.cause.explainers.ranking import Rephraser
 from emo_perception.stages.cause.grounding import objection
-from emo_perception.stages.cause.rephrase import KEY, Cancelled, ChatServer, Rephraser
 from emo_perception.stages.cause.stage import About, CauseStage, Question
 from emo_perception.stages.cause.words import WordReader
 from training.causes import by_ranker, evaluate, scores
@@ -276,7 +279,7 @@ def test_a_text_must_not_say_more_than_the_evidence(explained, text, problem):
 
 
 def rephrased(cause, server, limit_s=5.0, **hooks):
-    rephraser = Rephraser(ChatServer.of(server.url, "tiny"))
+    rephraser = Rephraser(PatientServer(ChatServer.of(server.url, "tiny")))
     return rephraser(cause, limit_s, **hooks), rephraser.counts
 
 
@@ -310,8 +313,8 @@ def test_a_bad_server_leaves_the_realised_sentence(explained, behaviour, problem
 def test_an_absent_server_and_an_answer_about_somebody_else_leave_the_realised_sentence(explained):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        rephraser = Rephraser(ChatServer.of(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "tiny"))
-        assert rephraser(explained, 2.0) == explained
+        rephraser = Rephraser(PatientServer(ChatServer.of(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "tiny")))
+        assert rephraser(explained, 1.0) == explained
     assert (rephraser.counts.failed, rephraser.counts.last_problem[:22]) == (1, "ConnectionRefusedError")
     heard = []
     with chat_server(answer=lambda _: "Ana is scared because Doctor Miller shouted at her cat.") as server:

@@ -21,7 +21,7 @@ from emo_models.fetch import pull
 from emo_perception.config import ConfigError, FaceConfig, read_profile
 from emo_perception.files import config_dir
 from emo_perception.sources import choose
-from emo_perception.tools.doctor import command, devices, middleware, parts, system
+from emo_perception.tools.doctor import command, devices, middleware, networks, parts, system
 from emo_perception.tools.doctor.finding import Check, Context, Finding, Level
 from emo_perception.transport import PROFILE_VARIABLES
 
@@ -228,6 +228,22 @@ def test_weights_are_missing_then_corrupt_then_present(tmp_path, monkeypatch) ->
     assert (of_it().level, of_it().command) == (Level.ERROR, f"emo weights pull {name}")
     file.write_bytes(good)
     assert of_it().level is Level.OK
+
+
+def test_built_networks_are_ready_or_the_command_that_gets_them_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path))
+    (none,) = networks.built(HERE)
+    assert none.level == Level.OK
+    found = {f.what.partition(" ")[0]: f for f in networks.built(Context("paper"))}
+    assert set(found) == {"scrfd", "anfl", "er_resnet", "ecpa", "fame"}
+    assert {f.level for f in found.values()} == {Level.ERROR}
+    assert found["ecpa"].command == "emo train ecpa_mafw --deploy paper"
+    assert "OpenGprahAU-ResNet50_first_stage.pth" in found["anfl"].what
+    assert {f.command for f in networks.built(Context("toy"))} == {"make toy"}
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "anfl.safetensors").touch()
+    commands = {f.what.partition(" ")[0]: f.command for f in networks.built(Context("toy"))}
+    assert commands["anfl"] == "emo engines build --profile toy --network anfl"
 
 
 def test_a_missing_gstreamer_element_names_kinds_and_package(monkeypatch) -> None:

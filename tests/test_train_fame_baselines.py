@@ -13,7 +13,7 @@ from chat_server import chat_server
 from media_files import count_of, write_clip
 
 from emo_models.preprocess import middle_frames
-from emo_perception.stages.cause.rephrase import KEY
+from emo_perception.stages.cause.explainers.chat import KEY
 from training.datasets.record import Dialogue, Record, Span, Utterance
 from training.tables.baselines import (
     MOST_FAILURES,

@@ -14,8 +14,8 @@ from emo_msgs.action import ExplainEmotion
 from emo_msgs.msg import EmotionCause
 from emo_perception import from_msg
 from emo_perception.nodes import convert, qos
-from emo_perception.stages.cause.rephrase import Cancelled
-from emo_perception.stages.cause.stage import About, Question
+from emo_perception.stages.cause.case import About, Question
+from emo_perception.stages.cause.explainers import Cancelled
 from emo_perception.types import Cause
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from emo_models.preprocess import middle_frames
 from emo_perception.config import ConfigError
-from emo_perception.stages.cause.rephrase import ChatError, ChatServer
+from emo_perception.stages.cause.explainers.chat import ChatError, ChatServer
 from training.datasets import read_dataset
 from training.datasets.record import Record
 from training.prepare.video import UnreadableVideo, Video

@@ -49,7 +49,8 @@ CAPTION_METRICS: Final = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METE
 class FameOptions:
     """What a recipe of this task can say under ``options``.
 
-    ``inputs``: ``V+T+E``, a part of it, or ``none``. ``split``: the data's own parts, or how to divide all its records;
+    ``inputs``: ``V+T+E``, a part of it, or ``none``. ``instruction``: ``ecem``, the wording of ECEM's items, or ``static``,
+    which does not name the target, so that a robot can run all of it and the history before the target is spoken. ``split``: the data's own parts, or how to divide all its records;
     ``paper_like`` puts one dialogue on both sides and is refused unless ``allow_leakage`` says that this is known.
     ``meld``: folder of MELD, out of which the cumulative clips are made; empty where the data has its clips.
     ``rate_hz``: base rate of the grid of frames. ``faces``: ``stage`` finds people as at run time and calls them ``person
@@ -61,6 +62,7 @@ class FameOptions:
     """
 
     inputs: str = "V+T+E"
+    instruction: Literal["ecem", "static"] = "ecem"
     split: Literal["own", "dialogue_disjoint", "paper_like"] = "own"
     allow_leakage: bool = False
     meld: str = ""
@@ -174,13 +176,23 @@ class FAMETask(BaseTask):
     def prompt(self, record: Record, rows: int) -> EncodedPrompt:
         """The question, with what the inputs allow."""
         faces = self.evidence[record.clip_id].faces if self.inputs.faces and self.evidence is not None else ()
-        return self.prompts(question(record, faces, self.inputs), rows, self.network.config.max_length)
+        return self.prompts(
+            question(record, faces, self.inputs, self.options.instruction), rows, self.network.config.max_length
+        )
 
     def card(self) -> NetworkCard:
         return NetworkCard(
             "fame", self.network.config.to_dict(), (), {"frames": dataclasses.asdict(self._transform())},
-            self.options.licence, (self.data.name,), notes={"inputs": str(self.inputs)},
+            self.options.licence, (self.data.name,), notes=self._asked(),
         )  # fmt: skip
+
+    def _asked(self) -> dict[str, Any]:
+        """How the network was asked, which is how it must be asked later."""
+        o = self.options
+        return {
+            "inputs": str(self.inputs), "instruction": o.instruction, "face_utterances": o.face_utterances,
+            "rate_hz": o.rate_hz,
+        }  # fmt: skip
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_models.networks.fame.prompt import CauseQuery, FaceExpression, Utterance
+from emo_models.networks.fame.prompt import INSTRUCTIONS, CauseQuery, FaceExpression, Utterance
 from training.datasets.record import Dialogue, Record
 
 KINDS: Final = ("V", "T", "E")
@@ -63,14 +63,17 @@ def emotion_of(record: Record) -> str:
     return target or (record.emotions[0] if record.emotions else "")
 
 
-def question(record: Record, faces: Sequence[FaceExpression], inputs: Inputs = ALL) -> CauseQuery:
-    """What FAME-Net is asked about a record. Raises as :func:`dialogue_of`."""
+def question(
+    record: Record, faces: Sequence[FaceExpression], inputs: Inputs = ALL, instruction: str = "ecem"
+) -> CauseQuery:
+    """What FAME-Net is asked about a record; ``instruction``: a key of ``INSTRUCTIONS``. Raises as :func:`dialogue_of`."""
     dialogue = dialogue_of(record)
     whole = CauseQuery(
         tuple(Utterance(line.speaker, line.text) for line in dialogue.history),
         Utterance(dialogue.target.speaker, dialogue.target.text),
         emotion_of(record),
         tuple(faces),
+        INSTRUCTIONS[instruction],
     )
     return reduced(whole, inputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -59,7 +60,7 @@ class Explanation:
     """An answer while it is written: iterate for the pieces of its text, as they come.
 
     Afterwards, or in between: ``text``, ``ids`` of the answer, and ``finish``: ``stop`` (the end token came),
-    ``limit``, ``cancelled``, or ``running``.
+    ``limit``, ``cancelled``, or ``running``; ``confidence``: geometric mean of the probabilities of its tokens.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Explanation:
         self._cache = PrefixCache() if cache is None else cache
         self.ids: list[int] = []
         self.text = ""
+        self._log_probability = 0.0
         self.finish: Literal["running", "stop", "limit", "cancelled"] = "running"
 
     def __iter__(self) -> Iterator[str]:
@@ -88,9 +90,15 @@ class Explanation:
                     self.finish = "stop"
                 else:
                     self.ids.append(token)
+                    self._log_probability += float(scores.float().log_softmax(0)[token])
             piece = self._piece()
             if piece:
                 yield piece
+
+    @property
+    def confidence(self) -> float:
+        """How sure the network was of the words so far, in [0, 1]; 0 before the first."""
+        return math.exp(self._log_probability / len(self.ids)) if self.ids else 0.0
 
     @torch.no_grad()
     def _prefill(self) -> Tensor:

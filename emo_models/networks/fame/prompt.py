@@ -28,6 +28,8 @@ ECEM_INSTRUCTION: Final = "Explain why the emotion of this statement is {emotion
 STATIC_INSTRUCTION: Final = (
     "Explain why the last speaker of this dialogue feels the emotion given behind the statement."
 )
+#: How a network was asked in its training, as its card calls it.
+INSTRUCTIONS: Final = {"ecem": ECEM_INSTRUCTION, "static": STATIC_INSTRUCTION}
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,16 @@ class PromptTokenizer:
             f"{max_length}; shorten the statement or raise max_length"
         )
 
+    def prefix(self, history: Sequence[Utterance], instruction: str = ECEM_INSTRUCTION) -> tuple[int, ...]:
+        """Ids that the next prompt begins with, before its target is spoken, for :meth:`.generate.PrefixCache.warm`.
+
+        An instruction that names the target hides the history behind it: only the words in front of the target are known.
+        """
+        lines = "\n".join(f"{line.speaker}: {line.text}" for line in history)
+        known = instruction.partition("{")[0] if "{" in instruction else f"{instruction} {lines}"
+        text = self._reserved.sub(_harmless, f"USER: {known.rstrip()}")
+        return self._encode(text, special=True)
+
     def answer(self, text: str) -> tuple[int, ...]:
         """Ids of an answer with the stop token, the targets of training."""
         return (*self._encode(" " + text.strip(), special=False), self.stop)
@@ -157,7 +169,7 @@ class PromptTokenizer:
 
     def _clean(self, query: CauseQuery) -> CauseQuery:
         def safe(text: str) -> str:
-            return self._reserved.sub(lambda hit: hit.group().strip("<>[]|/"), text)
+            return self._reserved.sub(_harmless, text)
 
         for face in query.faces:
             if self._emotions and f"<emo_{face.label}>" not in self._emotions:
@@ -168,6 +180,10 @@ class PromptTokenizer:
         target = Utterance(safe(query.target.speaker), safe(query.target.text))
         faces = tuple(FaceExpression(safe(f.name), f.label, f.confidence) for f in query.faces)
         return CauseQuery(history, target, safe(query.emotion), faces, query.instruction)
+
+
+def _harmless(hit: re.Match[str]) -> str:
+    return hit.group().strip("<>[]|/")
 
 
 def ids_tensor(prompt: EncodedPrompt, device: torch.device | str = "cpu") -> Tensor:

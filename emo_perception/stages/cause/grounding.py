@@ -1,8 +1,13 @@
-"""Does a text say only what the evidence says? By words and by order, strictly: in doubt it does not."""
+"""Does a text say only what the evidence says? By words and by order, strictly: in doubt it does not.
+
+Three checks, the freer the writer the looser. :func:`objection`: a sentence in other words. :func:`unfounded`: an
+explanation out of words and faces. :func:`strangers`: one that may also say what was seen, which no word can prove.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from emo_perception.types import Cause
@@ -31,6 +36,15 @@ _NAMES_OF: Final = {
     "disgusted": {"disgusted", "disgust"},
 }  # fmt: skip
 _EMOTION_WORDS: Final = frozenset().union(*_NAMES_OF.values())
+#: They begin with a capital and name nobody.
+_PRONOUNS: Final = frozenset(
+    "i i'm i've i'd i'll he she it we you nobody everybody everyone something nothing au".split()  # noqa: SIM905
+)
+_BEHIND_A_NAME: Final = frozenset(
+    "is was feels felt looks looked has had says said told tells thinks thought and".split()  # noqa: SIM905
+)
+_UNIT: Final = re.compile(r"\b(?:AU|action unit) ?(\d+)", re.IGNORECASE)
+_PERSON: Final = re.compile(r"\bperson (\d+)", re.IGNORECASE)
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 MOST_CHARACTERS: Final = 600
@@ -46,9 +60,11 @@ def _evidence_words(cause: Cause) -> set[str]:
     return {word for text in texts for word in _words(text)}
 
 
-def foreign_words(text: str, cause: Cause) -> list[str]:
-    """Words of the text that neither the evidence nor plain English has; of emotions, only the evidence's are allowed."""
-    known = _evidence_words(cause)
+def foreign_words(text: str, cause: Cause, said: str = "") -> list[str]:
+    """Words of the text that neither the evidence nor plain English has; of emotions, only the evidence's are allowed.
+
+    ``said``: further words that are known."""
+    known = _evidence_words(cause) | set(_words(said))
     for emotion, names in _NAMES_OF.items():
         if emotion in known:
             known |= names
@@ -61,11 +77,10 @@ def objection(text: str, cause: Cause) -> str:
     Nothing but words of the evidence; the same people; first who is explained, then the emotion, then the others, so
     that nobody's part is given to another.
     """
-    if not text.strip() or len(text) > MOST_CHARACTERS or "\n" in text.strip():
-        return f"it is no single line of 1 to {MOST_CHARACTERS} characters"
-    foreign = foreign_words(text, cause)
-    if foreign:
-        return f"not in the evidence: {', '.join(sorted(set(foreign)))}"
+    if problem := _shape(text):
+        return problem
+    if foreign := foreign_words(text, cause):
+        return _not_there(foreign)
     people = _people(cause)
     said, realised = (_first_places(part, people) for part in (text, cause.text))
     if said.keys() != realised.keys():
@@ -74,8 +89,61 @@ def objection(text: str, cause: Cause) -> str:
     return _disorder(text, cause, said, realised)
 
 
+def unfounded(text: str, cause: Cause, who: str, said: str) -> str:
+    """Why an explanation must not stand; empty when it may. ``who`` is explained; ``said``: everything that was.
+
+    Nothing but known words, the emotion among them, and of all people ``who`` first.
+    """
+    if problem := _shape(text):
+        return problem
+    if foreign := foreign_words(text, cause, said):
+        return _not_there(foreign)
+    places = _first_places(text, _people(cause) | {who})
+    if min(places, key=lambda name: places[name], default="") != who:
+        return f"it does not speak of {who} first"
+    return "" if _says_emotion(text, cause) >= 0 else f"it does not say {cause.emotion}"
+
+
+def strangers(text: str, said: str) -> str:
+    """Why an explanation of what was also seen must not stand: it names people, or action units, that nobody knows of.
+
+    A name is told by its capital; at the start of a sentence, by the verb behind it. Empty when there is none.
+    """
+    known = set(_words(said))
+    units = {f"AU {number}" for number in _UNIT.findall(text)} - {f"AU {number}" for number in _UNIT.findall(said)}
+    people = {f"person {number}" for number in _PERSON.findall(text)}
+    people -= {f"person {number}" for number in _PERSON.findall(said)}
+    names = set()
+    for sentence in re.split(r"(?<=[.!?])\s+", text.strip()):
+        words = _WORD.findall(sentence)
+        for place, word in enumerate(words):
+            plain = _words(word)[0]
+            is_name = word[0].isupper() and plain not in known and plain not in _PLAIN and plain not in _PRONOUNS
+            if is_name and place == 0 and sentence.lstrip("“\"'").startswith(word):
+                is_name = any(w.lower() in _BEHIND_A_NAME for w in words[1:2])
+            if is_name and not _UNIT.match(sentence[sentence.find(word) :]):
+                names.add(word)
+    return _not_there([*units, *people, *names]) if units or people or names else ""
+
+
+def _shape(text: str) -> str:
+    if not text.strip() or len(text) > MOST_CHARACTERS or "\n" in text.strip():
+        return f"it is no single line of 1 to {MOST_CHARACTERS} characters"
+    return ""
+
+
+def _not_there(words: Iterable[str]) -> str:
+    return f"not in the evidence: {', '.join(sorted(set(words)))}"
+
+
+def _says_emotion(text: str, cause: Cause) -> int:
+    """The place of the word for the emotion that is explained, -1 where there is none."""
+    names = _NAMES_OF.get(cause.emotion, {cause.emotion})
+    return next((i for i, w in enumerate(_words(text)) if w in names), -1)
+
+
 def _disorder(text: str, cause: Cause, said: dict[str, int], realised: dict[str, int]) -> str:
-    emotion = next((i for i, w in enumerate(_words(text)) if w in _NAMES_OF.get(cause.emotion, {cause.emotion})), -1)
+    emotion = _says_emotion(text, cause)
     if emotion < 0:
         return f"it does not say {cause.emotion}"
     order = sorted(said, key=lambda name: said[name])

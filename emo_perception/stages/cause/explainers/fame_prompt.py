@@ -1,0 +1,79 @@
+"""From a case to FAME-Net's question: emotions in the words of its training, and only the evidence that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from emo_models.labels import VOCABULARIES, rep155_or_none
+from emo_perception.stages.cause.case import Case, Line
+
+if TYPE_CHECKING:
+    from emo_models.networks.fame.prompt import CauseQuery
+
+#: The words that ECEM, and MELD under it, have for the emotion that is explained.
+ASKED_IN: Final = "ecem7"
+
+
+def words_for(vocabulary: str) -> dict[str, str]:
+    """REP-155 name -> the word of a vocabulary, of those that have both."""
+    return {known: name for name in VOCABULARIES[vocabulary] if (known := rep155_or_none(name)) is not None}
+
+
+@dataclass(frozen=True)
+class FamePrompt:
+    """How a network was asked in its training, as the notes of its card say.
+
+    ``inputs``: kinds of evidence, V(ideo), T(ext), E(xpressions); ``instruction``: a key of ``INSTRUCTIONS``;
+    ``face_utterances``: the faces of the last so many utterances are told one by one, 0: those of the dialogue as one.
+    """
+
+    vocabulary: str
+    learned_emotions: bool
+    inputs: str = "V+T+E"
+    instruction: str = "ecem"
+    face_utterances: int = 0
+
+    @classmethod
+    def of(cls, config: Any, notes: Mapping[str, Any]) -> FamePrompt:
+        """For a network of that config, a ``FameConfig``, and the notes of its card."""
+        known = {name: notes[name] for name in ("inputs", "instruction", "face_utterances") if name in notes}
+        return cls(config.vocabulary, config.emotion_tokens == "learned", **known)
+
+    @property
+    def video(self) -> bool:
+        """Whether the network was trained with video."""
+        return "V" in self.inputs.split("+")
+
+    def wording(self) -> str:
+        """The instruction itself."""
+        from emo_models.networks.fame.prompt import INSTRUCTIONS
+
+        return INSTRUCTIONS[self.instruction]
+
+    def __call__(self, case: Case) -> CauseQuery:
+        """The question. Raises ``ValueError`` for a case without a statement."""
+        from emo_models.networks.fame.prompt import CauseQuery, FaceExpression, Utterance
+
+        if case.statement is None:
+            raise ValueError("FAME-Net explains statements, and this is a changed face")
+        told = "T" in self.inputs.split("+")
+        faces = words_for(self.vocabulary)
+        return CauseQuery(
+            tuple(Utterance(line.who, line.text) for line in case.history if told),
+            Utterance(case.statement.who, case.statement.text if told else ""),
+            words_for(ASKED_IN).get(case.target.emotion, case.target.emotion),
+            tuple(
+                FaceExpression(face.who, faces.get(face.emotion, face.emotion), face.confidence)
+                for face in case.shown
+                if "E" in self.inputs.split("+") and (face.emotion in faces or not self.learned_emotions)
+            ),
+            self.wording(),
+        )
+
+    def lines(self, dialogue: tuple[Line, ...]) -> tuple[Any, ...]:
+        """The dialogue as the network's own lines."""
+        from emo_models.networks.fame.prompt import Utterance
+
+        return tuple(Utterance(line.who, line.text) for line in dialogue if "T" in self.inputs.split("+"))
