@@ -30,7 +30,11 @@ EXIT_CODES = """\
 exit code: 0 all well, 1 a bag is damaged: what could be read was used, 2 wrong usage, 78 nothing could be done"""
 GROUP: Final = "emo_perception.bag_commands"
 #: Actions of other packages, for a checkout that is not installed; setup.py registers the same ones.
-BUILT_IN: Final = {"export": "training.recordings.command:main", "make": "training.recordings.make:main"}
+BUILT_IN: Final = {
+    "eval": "training.evaluation.bags.command:main",
+    "export": "training.recordings.command:main",
+    "make": "training.recordings.make:main",
+}
 EXIT_DAMAGED = 1
 CLOCK_HZ = 100.0
 
@@ -150,14 +154,20 @@ def _replay(arguments: argparse.Namespace) -> NoReturn:
 def _become(process: str, values: Mapping[str, object], remap: Sequence[str]) -> NoReturn:
     """Turn into the process of a node: its terminal, its Ctrl-C and its exit code are ours. Raises :class:`ConfigError`."""
     require_ros()
+    command = node_command(process, values, remap)
+    sys.stdout.flush()
+    os.execve(sys.executable, command, child_environment(command, os.environ))
+
+
+def node_command(process: str, values: Mapping[str, object], remap: Sequence[str] = ()) -> list[str]:
+    """The command that runs recorder or player with these parameters and remappings (``A:=B``)."""
     command = [sys.executable, "-m", "emo_perception.nodes", process, "--ros-args"]
     for name, value in values.items():
         # A JSON text is a YAML text: a folder called 123 stays a text.
         command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
     for rule in remap:
         command += ["-r", rule]
-    sys.stdout.flush()
-    os.execve(sys.executable, command, child_environment(command, os.environ))
+    return command
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from training.datasets.record import DatasetError
 from training.metrics.base import MetricError
 
 if TYPE_CHECKING:
-    from training.evaluation.bags.runner import Outcome
+    from training.evaluation.bags.runner import Outcome, Target
     from training.evaluation.report import Set
 
 EXIT_DAMAGED = 1
@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``emo bag eval``; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.compare:
-            return _compare(arguments)
-        return _evaluate(arguments)
+        return _compare(arguments) if arguments.compare else _evaluate(arguments)
     except (BagError, ConfigError, DatasetError, EngineError, MetricError, WeightsError) as error:
         print(f"emo bag eval: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("emo_models", "emo_perception", "training"):
+            raise
         print(f"emo bag eval: it needs the package {error.name!r}; in the checkout, type: make train", file=sys.stderr)
     except OSError as error:
         print(f"emo bag eval: {error.filename or arguments.out}: {error.strerror}", file=sys.stderr)
@@ -110,13 +110,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     configs = load_profile(*files)
     _new(arguments.out)
     topics = Topics(arguments.image_topic, arguments.audio_topic, arguments.utterance_topic)
-    target = arguments.target_emotion or ("perceived" if arguments.live else "gold")
+    target: Target = arguments.target_emotion or ("perceived" if arguments.live else "gold")
     plan = Plan(arguments.profile, configs, topics, target, arguments.stride, clip_s(found))
-    outcome = (
-        run_live(found, plan, arguments.out, print)
-        if arguments.live
-        else run_offline(found, plan, arguments.out, print)
-    )
+    run = run_live if arguments.live else run_offline
+    outcome = run(found, plan, arguments.out, print)
     matched = match(outcome.stories, found, gold=target == "gold", ungrounded=arguments.ungrounded == "said")
     title = f"{len(found)} recordings, profile {arguments.profile}, {'live' if arguments.live else 'offline'}"
     options = Options(meteor=not arguments.no_meteor)

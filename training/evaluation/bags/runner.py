@@ -37,6 +37,8 @@ class Outcome:
     stories: dict[str, Story] = field(default_factory=dict)
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     latency_ms: dict[str, list[float]] = field(default_factory=dict)
+    stage_ms: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    """Stage -> percentiles of each run, where single times are not known."""
     engines: dict[str, dict[str, object]] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
     settings: dict[str, list[str]] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class Outcome:
 
     def latencies(self) -> dict[str, dict[str, float]]:
         """Stage -> how often it was timed, p50, p95 and p99 in milliseconds."""
-        found = {}
+        found: dict[str, dict[str, float]] = {}
         for stage, values in self.latency_ms.items():
             known = [value for value in values if math.isfinite(value)]
             if known:
@@ -69,6 +71,11 @@ class Outcome:
                 found[stage] = {"runs": len(known)} | {
                     f"p{p}": round(float(v), 3) for p, v in zip(PERCENTILES, marks, strict=True)
                 }
+        for stage, runs in self.stage_ms.items():  # the median of their percentiles
+            busy = [run for run in runs if run["runs"]]
+            if busy:
+                found[stage] = {mark: round(float(np.median([run[mark] for run in busy])), 3) for mark in busy[0]}
+                found[stage]["runs"] = sum(run["runs"] for run in busy)
         return found
 
 
