@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=Path("demo/out"), metavar="DIR", help="where the results go (default: %(default)s)"
     )
-    parser.add_argument("--profile", choices=profiles(), default="start", help="which networks run (default: %(default)s)")
+    parser.add_argument(
+        "--profile", choices=profiles(), default="start", help="which networks run (default: %(default)s)"
+    )
     parser.add_argument(
         "--seconds",
         type=float,
