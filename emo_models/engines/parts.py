@@ -273,6 +273,7 @@ def _fusion_step(c: EcpaConfig, size: _Size) -> Part:
         _port("scores", "NV", N, c.words, batches=batches),
         _port("new_keys", "LNHD", *new, batches=batches),
         _port("new_values", "LNHD", *new, batches=batches),
+        _port("vector", "NC", N, c.hidden, batches=batches),
     )
     words = c.text_length // 2
 

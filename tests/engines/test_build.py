@@ -96,6 +96,7 @@ def test_one_step_of_the_engine_is_one_step_of_the_network(toy: Callable[[str], 
             "word": np.array([word]), "position": np.array([position]), "keys": keys, "values": values, "bias": bias,
         })  # fmt: skip
         np.testing.assert_allclose(out["scores"], expected, atol=1e-5)
+        np.testing.assert_allclose(out["vector"], pair[:, 0].detach(), atol=1e-6)
         keys[:, :, :, first + position], values[:, :, :, first + position] = out["new_keys"], out["new_values"]
         bias[:, first + position] = 0
 
