@@ -12,7 +12,7 @@ from benchmarks.pace import paced
 from emo_perception.config import Config, SourceConfig
 from emo_perception.perception import Chain
 from emo_perception.sources import SourceState, SourceStatus, open_source
-from emo_perception.types import Frame
+from emo_perception.types import EmotionFeatures, Frame
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def measure(frames: Sequence[Frame], configs: Mapping[str, Config]) -> StagesRun
     for step in chain.steps:
         step.listeners.append(charge(step.name))
     began_s = time.process_time()
-    faces = sum(len(features.faces) for features in chain.offline(feed()))
+    faces = sum(len(found.faces) for found in chain.offline(feed()) if isinstance(found, EmotionFeatures))
     cpu_ms = (time.process_time() - began_s) / len(frames) * 1e3
     chain.close()
     return StagesRun(cpu_ms, {name: spent / len(frames) * 1e3 for name, spent in spent_s.items()}, faces / len(frames))

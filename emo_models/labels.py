@@ -6,6 +6,7 @@ expressions; the label order of each network from its own card, of each data set
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,6 +105,18 @@ def rep155_or_none(name: str) -> str | None:
     return None if name.lower() in WITHOUT_REP155 else rep155(name)
 
 
+def reported_names(classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names under which a network's classes are reported, each once, and for each class the index of its name.
+
+    That is the REP-155 name, or the class's own for one of :data:`WITHOUT_REP155`. Classes that share a name (fear and
+    anxiety: ``scared``) are reported as one, to which the probabilities of both belong. Raises ``KeyError`` as
+    :func:`rep155`.
+    """
+    own = [rep155_or_none(name) or name.lower() for name in classes]
+    names = tuple(dict.fromkeys(own))
+    return names, tuple(names.index(name) for name in own)
+
+
 def class_map(source: str, target: str) -> tuple[int | None, ...]:
     """For each class of vocabulary ``source`` the index of the same emotion in ``target``, or ``None``.
 
@@ -168,3 +181,11 @@ def opengraphau_outputs(*, upstream: bool = True) -> tuple[AUOutput, ...]:
         for side in ("L", "R")
     ]
     return (*main, *sides)
+
+
+def anfl_outputs(aus: str, side_parents: str) -> tuple[AUOutput, ...]:
+    """The outputs of an ANFL by two fields of its config; see :class:`emo_models.networks.anfl.ANFLConfig`."""
+    if aus == "opengraphau":
+        return opengraphau_outputs(upstream=side_parents == "upstream")
+    numbers = BP4D_AUS if aus == "bp4d" else DISFA_AUS
+    return tuple(AUOutput(number, "", node) for node, number in enumerate(numbers))

@@ -150,6 +150,10 @@ def align_face(
     return np.asarray(cv2.warpAffine(image, best, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
+#: Name -> where the five points of a face come to lie, in pixels of a 112 x 112 crop.
+ALIGNMENTS = {"arcface": ARCFACE_112, "poses": POSES_112}
+
+
 def square_around(x: float, y: float, width: float, height: float, widen: float = 1.0) -> Square:
     """The square about the centre of a box (its top left corner and size, in pixels), ``widen`` times its longer side."""
     return Square(x + width / 2, y + height / 2, widen * max(width, height))
@@ -221,6 +225,27 @@ TRANSFORMS = {
     "clip336": ImageTransform(336, 336, *_CLIP, "bicubic"),
     "clip224": ImageTransform(224, 224, *_CLIP, "bicubic"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FaceTransform:
+    """How a face in an image becomes the input of a network: aligned by its five points, then normalised.
+
+    ``alignment``: a key of :data:`ALIGNMENTS`; ``size``: side of the aligned face in pixels; ``normalisation``: a key
+    of :data:`TRANSFORMS`, of which mean and spread count, for the face is cut out at its size.
+    """
+
+    alignment: str
+    size: int
+    normalisation: str
+
+    def __call__(self, image: Image, points: NDArray[np.floating], out: Float | None = None) -> Float:
+        """Image and points [5, 2] -> float32 [3, size, size]; ``out`` is filled and returned when given.
+
+        Raises ``ValueError`` as :func:`align_face`.
+        """
+        form = TRANSFORMS[self.normalisation]
+        return normalise(align_face(image, points, self.size, ALIGNMENTS[self.alignment]), form.mean, form.std, out)
 
 
 def normalise(image: Image, mean: Sequence[float], std: Sequence[float], out: Float | None = None) -> Float:

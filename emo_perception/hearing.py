@@ -108,8 +108,8 @@ class Hearing(Generic[Raw]):
         if raw is not None:
             chunk = self._read(raw)
             segments = self._chain.hear(chunk) if chunk is not None else []
-        elif self._chain.speech is not None:
-            segments = self._chain.speech.flush()
+        else:
+            segments = self._chain.hush()
         for segment in segments:
             self._segments.offer(segment)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from emo_perception.config import Config, ConfigError, LearnedConfig
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
     from emo_models.releases import Origin, PublicFile
 
 
+#: The language model that a FAME-Net was trained around, where ``cause.language_model`` names no other.
+LANGUAGE: Final = "language.safetensors"
+
+
 @dataclass(frozen=True)
 class Choice:
-    """A value of a parameter with which a node runs engines that are built from ``network``.
+    """A value of a parameter with which a node runs ``network``: engines that are built from it, or the weights themselves.
 
-    ``instead``: the value with which it needs none.
+    ``instead``: the value with which it needs none; ``files``: what it reads in the preset's folder of the weight cache,
+    unless random weights will do; ``torch``: the node computes with it.
     """
 
     node: str
@@ -28,6 +35,8 @@ class Choice:
     network: str
     engines: tuple[str, ...]
     instead: str | bool
+    files: tuple[str, ...] = ()
+    torch: bool = False
 
     def told(self, value: str | bool) -> str:
         """The parameter with one of its values, as YAML has it: ``visual.clips: true``."""
@@ -40,27 +49,31 @@ CHOICES: Final = (
     Choice("emotion", "network", "er_resnet", "er_resnet", ("er_resnet",), "fer7"),
     Choice("emotion", "network", "ddamfn", "ddamfn", ("ddamfn",), "fer7"),
     Choice("visual", "clips", True, "ecpa", ("video_swin",), False),
-    Choice("visual", "frames", True, "fame", ("clip_frames",), False),
-    Choice("caption", "writer", "ecpa", "ecpa", ("prompt_head", "fusion_prefill", "fusion_step"), "evidence"),
-    Choice("cause", "explainer", "fame", "fame", ("projector",), "ranking"),
-)
+    Choice("visual", "frames", True, "fame", ("clip_frames",), False, torch=True),
+    Choice(
+        "caption", "writer", "ecpa", "ecpa", ("prompt_head", "fusion_prefill", "fusion_step"), "evidence",
+        files=("ecpa/tokenizer",), torch=True,
+    ),
+    Choice("cause", "explainer", "fame", "fame", (), "ranking", files=("fame.safetensors", LANGUAGE), torch=True),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Need:
-    """Engines that a node asks for; ``random``: such with random weights do too."""
+    """Engines and ``files`` that a node asks for; ``random``: engines with random weights do too, and no files."""
 
     choice: Choice
     preset: str
     precision: str
     random: bool
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Missing:
     """Engines of one network and preset that cannot be used, ``why`` for each artefact, and the choices that ask for them.
 
-    ``weights``: whether there are weights that they can be built from.
+    ``files``: those that are not there; ``weights``: whether there are weights that engines can be built from.
     """
 
     network: str
@@ -69,6 +82,7 @@ class Missing:
     engines: tuple[str, ...]
     choices: tuple[Choice, ...]
     why: tuple[str, ...]
+    files: tuple[Path, ...]
     weights: bool
     random: bool
 
@@ -87,7 +101,10 @@ def needs(configs: Mapping[str, Config]) -> tuple[Need, ...]:
         config = configs.get(choice.node)
         if config is not None and getattr(config, choice.parameter) == choice.value:
             assert isinstance(config, LearnedConfig)
-            found.append(Need(choice, config.preset, config.precision, config.weights == "random"))
+            random = config.weights == "random"
+            other = getattr(config, "language_model", "")
+            files = () if random else tuple(file for file in choice.files if not (other and file == LANGUAGE))
+            found.append(Need(choice, config.preset, config.precision, random, files))
     return tuple(found)
 
 
@@ -96,25 +113,36 @@ def missing(configs: Mapping[str, Config]) -> tuple[Missing, ...]:
     wanted = needs(configs)
     if not wanted:
         return ()
+    keys = dict.fromkeys((n.choice.network, n.preset, n.precision, n.random) for n in wanted)
+    looked = (
+        _looked(tuple(n for n in wanted if (n.choice.network, n.preset, n.precision, n.random) == key)) for key in keys
+    )
+    return tuple(one for one in looked if one is not None)
+
+
+def _looked(same: tuple[Need, ...]) -> Missing | None:
+    """What is missing for needs of one network, preset, precision and kind of weights; None where nothing is."""
+    from emo_models.engines.catalogue import weights_file
     from emo_models.engines.stock import stock
 
-    found: list[Missing] = []
-    for key in dict.fromkeys((n.choice.network, n.preset, n.precision, n.random) for n in wanted):
-        network, preset, precision, random = key
-        same = [n for n in wanted if (n.choice.network, n.preset, n.precision, n.random) == key]
-        looked = {e: stock(e, preset, precision, random=random) for n in same for e in n.choice.engines}
-        lacking = {engine: one for engine, one in looked.items() if not one.usable}
-        if lacking:
-            choices = tuple(n.choice for n in same if set(n.choice.engines) & set(lacking))
-            why = tuple(reason for one in lacking.values() for reason in one.why)
-            weights = any(one.weights is not None for one in lacking.values())
-            found.append(Missing(network, preset, precision, tuple(lacking), choices, why, weights, random))
-    return tuple(found)
+    first, network = same[0], same[0].choice.network
+    looked = {e: stock(e, first.preset, first.precision, random=first.random) for n in same for e in n.choice.engines}
+    lacking = {engine: one for engine, one in looked.items() if not one.usable}
+    weights = weights_file(network, first.preset)
+    files = [weights.parent / file for need in same for file in need.files]
+    absent = tuple(file for file in dict.fromkeys(files) if not file.exists())
+    if not (lacking or absent):
+        return None
+    choices = tuple(n.choice for n in same if set(n.choice.engines) & set(lacking) or n.files)
+    why = tuple(reason for one in lacking.values() for reason in one.why)
+    return Missing(
+        network, first.preset, first.precision, tuple(lacking), choices, why, absent, weights.is_file(), first.random
+    )
 
 
 def require(configs: Mapping[str, Config]) -> None:
     """Raise :class:`ConfigError` that tells of everything at once: what cannot go together, and networks that are missing."""
-    faults = list(contradictions(configs))
+    faults = [*contradictions(configs), *_without_torch(configs)]
     lacking = missing(configs)
     if not (faults or lacking):
         return
@@ -133,6 +161,12 @@ def _measure(lacking: tuple[Missing, ...]) -> str:
     return "; to measure time and memory without weights: weights random (emo run --weights random, launch weights:=random)"
 
 
+def _without_torch(configs: Mapping[str, Config]) -> Iterator[str]:
+    asks = [need.choice.told(need.choice.value) for need in needs(configs) if need.choice.torch]
+    if asks and find_spec("torch") is None:
+        yield f"{', '.join(asks)}: computed with torch, which is not installed; type: make torch"
+
+
 def contradictions(configs: Mapping[str, Config]) -> Iterator[str]:
     """Nodes that wait for what another one is not told to give."""
 
@@ -147,6 +181,8 @@ def contradictions(configs: Mapping[str, Config]) -> Iterator[str]:
             if value(node, parameter) != wanted:
                 shown = str(wanted).lower() if wanted is True else wanted
                 yield f"caption.writer is ecpa, which needs {node}.{parameter}: {shown}"
+    if value("face", "detector") == "scrfd" and value("action_unit", "network") == "blendshapes":
+        yield "action_unit.network is blendshapes, which needs a mesh, and face.detector: scrfd gives none"
     if value("cause", "explainer") == "fame" and not value("visual", "frames"):
         yield "cause.explainer is fame, which needs visual.frames: true"
 
@@ -160,18 +196,32 @@ def describe(one: Missing) -> list[str]:
     asks = ", ".join(choice.told(choice.value) for choice in one.choices)
     lines = [f"{one.network}: {origin.about}; asked for by {asks}"]
     lines += [f"  passed over: {reason}" for reason in one.why]
-    if one.weights or one.random:
+    if (one.weights or one.random) and one.engines:
         lines.append(f"  build it: {one.command}")
-    else:
+    if one.weights and one.files:
+        lines.append(f"  not beside its weights: {', '.join(map(str, one.files))}; {_beside(one)}")
+    if not (one.weights or one.random):
         lines.append(f"  no weights: expected {weights_file(one.network, one.preset)}")
         lines += [f"  {line}" for line in sources(origin, one.preset)]
     lines.append(f"  without it: {', '.join(choice.told(choice.instead) for choice in one.choices)}")
     return lines
 
 
+def _beside(one: Missing) -> str:
+    """What brings the files that belong to weights that are there."""
+    if one.preset == "toy":
+        return "type: make toy"
+    named = (
+        "; cause.language_model can name a folder of transformers instead"
+        if LANGUAGE in [f.name for f in one.files]
+        else ""
+    )
+    return f"emo train RECIPE --deploy {one.preset} brings them along{named}"
+
+
 def remedy(one: Missing) -> str:
     """The command that makes a missing network usable."""
-    if one.weights or one.random:
+    if (one.weights or one.random) and one.engines:
         return one.command
     if one.preset == "toy":
         return "make toy"

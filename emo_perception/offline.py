@@ -24,7 +24,7 @@ from emo_perception.sources import Item, open_source
 from emo_perception.stages.caption import CaptionStage
 from emo_perception.stages.cause.stage import CauseStage
 from emo_perception.stages.speech import Segment
-from emo_perception.types import NS_PER_S, AudioChunk, Caption, Cause, EmotionFeatures, Frame, Utterance
+from emo_perception.types import NS_PER_S, AudioChunk, Caption, Cause, EmotionFeatures, Frame, Utterance, VisualContext
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 OVERLAY = "overlay/compressed"
@@ -156,6 +156,8 @@ def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tal
         features_file, captions_file, utterances_file, causes_file, latencies_file = files
         feed = _Feed(items, chain, perception.max_width, tally)
         for features in chain.offline(feed):
+            if isinstance(features, VisualContext):
+                continue
             features_file.write(jsonl.line(features))
             _say(stage(features), captions_file, tally)
             latencies_file.write(feed.latency(features))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_models.labels import REP155_EXPRESSIONS
 from emo_perception import from_msg
 from emo_perception.types import FaceActionUnits, FaceEmotion, FaceFeatures, Utterance
 
@@ -119,10 +120,10 @@ def facs(units: FaceActionUnits, confidence: float) -> Facs:
 
 
 def expression(emotion: FaceEmotion) -> Expression:
-    """The strongest expression of a face."""
-    if not emotion.labels:
+    """The strongest expression of a face, unless REP-155 has no name for it (contempt)."""
+    best = int(np.argmax(emotion.probabilities)) if emotion.labels else 0
+    if not emotion.labels or emotion.labels[best] not in REP155_EXPRESSIONS:
         return Expression("", 0.0)
-    best = int(np.argmax(emotion.probabilities))
     return Expression(emotion.labels[best], float(emotion.probabilities[best]))
 
 

@@ -45,18 +45,18 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trained(folder, network, preprocessing, **options):
+def trained(folder, network, preprocessing, notes=None, **options):
     """Weights as a training leaves them, of a network that has learned nothing."""
     torch.manual_seed(1)
     made = emo_models.create(network, "toy", **options)
-    card = NetworkCard(network, made.config.to_dict(), (), preprocessing, "CC0-1.0", ("noise",))
+    card = NetworkCard(network, made.config.to_dict(), (), preprocessing, "CC0-1.0", ("noise",), notes=notes or {})
     save_weights(made, folder / f"{network}.safetensors", card)
     return folder / f"{network}.safetensors"
 
 
 FACES = {"faces": "imagenet224", "size": 48, "alignment": "arcface"}
 #: As the task of ECPA writes it.
-ECPA = {"clip": {"frames": 4, "px": 64}, "faces": {"transform": "opengraphau224", "alignment": "arcface", "px": 48}}
+ECPA = {"clip": {"frames": 4, "px": 64}, "faces": {"transform": "imagenet224", "alignment": "arcface", "px": 48}}
 
 
 def test_a_profile_of_ones_own_is_written_and_grows(folders, capsys):
@@ -97,6 +97,7 @@ def test_the_face_networks_inside_an_ecpa_come_with_it(folders, capsys):
         assert card.sha256 == weights_hash(part.state_dict())
         assert type(loaded) is type(part)
         assert (card.preprocessing["size"], card.data, card.licence) == (48, ("noise",), "CC0-1.0")
+        assert source_of(name, "lab", folders / "work").part.inputs[0].max[-1] == 48  # an engine can be made of it
     before = read_card(weights_file("anfl", "lab"))
     torch.manual_seed(2)
     other = emo_models.create("anfl", "toy")
@@ -104,6 +105,27 @@ def test_the_face_networks_inside_an_ecpa_come_with_it(folders, capsys):
     assert deploy("ecpa", file, "lab") == 0
     assert "anfl.safetensors is not the anfl that this ECPA has learned with" in capsys.readouterr().out
     assert read_card(weights_file("anfl", "lab")).licence == "mine"
+
+
+def test_the_language_model_of_a_fame_net_comes_along_or_is_named(folders, capsys):
+    trained(folders, "language", {})
+    notes = {"recipe": {"network": {"weights": {"language": str(folders / "language.safetensors")}}}}
+    file = trained(folders, "fame", {}, notes=notes)
+    assert deploy("fame", file, "lab") == 0
+    assert read_card(weights_file("language", "lab")).network == "language"
+    assert read_profile(user_profiles_dir() / "lab.yaml") == {
+        "visual": {"frames": True, "preset": "lab"},
+        "cause": {"explainer": "fame", "preset": "lab"},
+    }
+    (folders / "llama").mkdir()
+    file = trained(
+        folders, "fame", {}, notes={"recipe": {"network": {"weights": {"language": str(folders / "llama")}}}}
+    )
+    assert deploy("fame", file, "lab2") == 0
+    assert read_profile(user_profiles_dir() / "lab2.yaml")["cause"]["language_model"] == str(folders / "llama")
+    capsys.readouterr()
+    assert deploy("fame", file, "paper") == 0
+    assert f"with a parameter file that sets cause.language_model: {folders / 'llama'}" in capsys.readouterr().out
 
 
 def test_a_packaged_profile_is_not_written_but_said_to_run_it_or_not(folders, capsys):
@@ -126,7 +148,7 @@ def test_names_that_no_network_can_be_deployed_to_are_refused_before_the_trainin
 
 
 def test_engines_of_a_deployed_profile_have_the_sizes_of_its_cards_and_run_as_it_asks(folders, capsys):
-    deploy("anfl", trained(folders, "anfl", FACES), "lab")
+    deploy("anfl", trained(folders, "anfl", {**FACES, "faces": "opengraphau224"}), "lab")
     deploy("scrfd", trained(folders, "scrfd", {"image": "fit_into", "size_hw": [128, 160]}), "lab")
     for name in ("anfl", "detector"):
         build(source_of(name, "lab", folders / "work"), Options("eager", threads=1, timing_s=0.0), lambda _: None)

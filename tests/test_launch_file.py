@@ -99,9 +99,13 @@ def test_every_option_is_a_launch_argument_with_its_description_choices_and_defa
     [
         (("source:=a.mp4", "image_topic:=/camera"), "source 'a.mp4' and image_topic '/camera' exclude each other"),
         (("privacy:=maybe",), '"maybe" is not valid. Valid options are'),
+        (("weights:=random",), "weights random is for networks that are built, and profile 'start' runs none"),
+        (("profile:=paper",), "emo train ecpa_mafw --deploy paper"),
+        (("profile:=toy", "weights:=random"), "build it: emo engines build --profile toy --network detector"),
     ],
 )
-def test_arguments_that_cannot_be_end_before_anything_starts(arguments, message):
+def test_arguments_that_cannot_be_end_before_anything_starts(arguments, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path))  # there is no network in it
     with launched(*arguments) as (process, lines):
         assert process.wait(LIMIT_S) == 1
     assert message in "".join(lines)

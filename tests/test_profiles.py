@@ -57,7 +57,7 @@ def test_every_choice_is_one_of_its_parameter_and_every_built_network_is_chosen_
         assert getattr(config, choice.parameter) == choice.instead, choice
         assert all(PARTS[engine].network == choice.network for engine in choice.engines)
     chosen = {engine for choice in CHOICES for engine in choice.engines}
-    assert chosen == set(PARTS) - {"detector_small"}
+    assert chosen == set(PARTS) - {"detector_small", "projector"}  # g runs beside the language model
     assert set(releases().origins) == {entry.network for entry in PARTS.values()}
 
 
@@ -137,6 +137,7 @@ def test_emo_run_refuses_before_anything_starts(capsys: pytest.CaptureFixture[st
         ({"visual": {"clips": False}}, "caption.writer is ecpa, which needs visual.clips: true"),
         ({"perception": {"embeddings": False}}, "caption.writer is ecpa, which needs perception.embeddings: true"),
         ({"action_unit": {"network": "blendshapes"}}, "caption.writer is ecpa, which needs action_unit.network: anfl"),
+        ({"action_unit": {"network": "blendshapes"}}, "needs a mesh, and face.detector: scrfd gives none"),
         ({"visual": {"frames": False}}, "cause.explainer is fame, which needs visual.frames: true"),
     ],
 )

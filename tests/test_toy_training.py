@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 for package in ("accelerate", "tensorboard", "openpyxl", "matplotlib", "av"):
     pytest.importorskip(package, reason="training needs it")
 
+from emo_models.engines.stock import stock  # noqa: E402
 from emo_models.weights import toy_path  # noqa: E402
 from training import toy  # noqa: E402
 from training.trainer.recipe import recipe_names  # noqa: E402
@@ -22,7 +23,11 @@ def small():
     return (
         toy.drawing("world_actions", "clips", "world", "--seed", "1", "--clips", "10", "--dialogues", "0"),
         toy.training("er_toy", "faces", ["world_actions"], *faces),
-    )
+        toy.Step(
+            "engines", "engines", ("engines", "build", "--profile", "toy", "--network", "er_resnet", "--backend", "eager"),
+            ("er_toy",),
+        ),
+    )  # fmt: skip
 
 
 def test_steps_leave_metrics_report_and_weights_and_are_not_repeated(tmp_path, monkeypatch):
@@ -34,7 +39,8 @@ def test_steps_leave_metrics_report_and_weights_and_are_not_repeated(tmp_path, m
     assert "er_toy" in (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "plots" / "losses.png").is_file()
     stamp = toy_path("er_resnet").stat().st_mtime_ns
-    assert [line.split()[0] for line in told[:2]] == ["world_actions", "er_toy"]
+    assert [line.split()[0] for line in told[:3]] == ["world_actions", "er_toy", "engines"]
+    assert stock("er_resnet", "toy").usable
     again = toy.train_toys(tmp_path / "toy", tmp_path / "out", small(), tell=told.append)
     assert again["steps"] == values["steps"]
     assert toy_path("er_resnet").stat().st_mtime_ns >= stamp

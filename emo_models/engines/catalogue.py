@@ -38,7 +38,8 @@ class PartEntry:
     ``network``: in the registry, whose weights file ``NETWORK.safetensors`` is used. ``batches``: sizes that it is
     built and warmed up for; several make the first dimension of the ports marked so vary. ``classes``: output whose
     largest value is the answer. ``fp32_only``: small, and it ranks, which must not depend on rounding.
-    ``attention``: made of it, which int8 treats with more care. ``tolerances``: where those of :data:`TOLERANCES` do not fit, with the reason beside it.
+    ``attention``: made of it, which int8 treats with more care. ``alignment``: how the faces that it takes are aligned, a
+    key of :data:`emo_models.preprocess.ALIGNMENTS`, in training as at run time. ``tolerances``: where those of :data:`TOLERANCES` do not fit, with the reason beside it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PartEntry:
     classes: str = ""
     fp32_only: bool = False
     attention: bool = False
+    alignment: str = ""
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
 
     def tolerance(self, precision: str) -> Tolerance:
@@ -70,9 +72,11 @@ PARTS: Final[Mapping[str, PartEntry]] = {
     for entry in (
         PartEntry("detector", "scrfd", "raw maps of faces, 640 x 480"),
         PartEntry("detector_small", "scrfd", "raw maps of near faces, 320 x 256"),
-        PartEntry("anfl", "anfl", "action units of faces", FACES, tolerances=_GRAPH),
-        PartEntry("ddamfn", "ddamfn", "expression of faces, for FAME-Net", FACES, classes="logits"),
-        PartEntry("er_resnet", "er_resnet", "expression of faces, for ECPA", FACES, classes="logits"),
+        PartEntry("anfl", "anfl", "action units of faces", FACES, alignment="arcface", tolerances=_GRAPH),
+        PartEntry("ddamfn", "ddamfn", "expression of faces, for FAME-Net", FACES, classes="logits", alignment="poses"),
+        PartEntry(
+            "er_resnet", "er_resnet", "expression of faces, for ECPA", FACES, classes="logits", alignment="arcface"
+        ),
         PartEntry("video_swin", "ecpa", "visual tokens of a clip", attention=True),
         PartEntry(
             "prompt_head", "ecpa", "face features of a clip to prompts and emotion", classes="emotion", fp32_only=True

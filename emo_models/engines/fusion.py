@@ -93,7 +93,7 @@ class FusionStep(_Fusion):
     ``word`` int64 ``[B]``; ``position`` int64 ``[1]``, of that word; ``keys``, ``values [layers, B, heads, S, d]``: the
     context in the first places, then a row for each word so far, anything behind; ``bias [B, S]``: 0 for rows that
     count, :data:`FORBIDDEN` for others. -> ``scores [B, V]``; ``new_keys``, ``new_values [layers, B, heads, d]``, the
-    row of this word.
+    row of this word; ``vector [B, hidden]``: t_j of this word, which the evidence is found with.
 
     The scores of cached and new rows are joined instead of the rows, of which there are many more.
     """
@@ -105,13 +105,13 @@ class FusionStep(_Fusion):
 
     def forward(self, word: Tensor, position: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         pair = torch.stack((word, torch.full_like(word, self.mask_id)), 1)
-        x = self.trans_encoder.embeddings(pair, position)
+        x = embedded = self.trans_encoder.embeddings(pair, position)
         new_keys, new_values = [], []
         for index, layer in enumerate(self.trans_encoder.bert.encoder.layers()):
             x, key, value = self._layer(layer, x, keys[index], values[index], bias[:, None, None])
             new_keys.append(key[:, :, 0])
             new_values.append(value[:, :, 0])
-        return self.trans_encoder.head(x[:, 1]), torch.stack(new_keys), torch.stack(new_values)
+        return self.trans_encoder.head(x[:, 1]), torch.stack(new_keys), torch.stack(new_values), embedded[:, 0]
 
     def _layer(
         self, layer: BertLayer, x: Tensor, past_k: Tensor, past_v: Tensor, bias: Tensor

@@ -81,7 +81,8 @@ class Pixels:
     near_hw: tuple[int, int] = (256, 320)
 
 
-TOY_PIXELS: Final = Pixels(64, (96, 128), (64, 64))
+#: The toy detector knows heads of 13 to 27 pixels: those of scenes of 320 x 240 at half their size.
+TOY_PIXELS: Final = Pixels(64, (128, 160), (96, 128))
 #: SCRFD's coarsest maps have a place for each square of so many pixels.
 _COARSEST: Final = 32
 
@@ -272,6 +273,7 @@ def _fusion_step(c: EcpaConfig, size: _Size) -> Part:
         _port("scores", "NV", N, c.words, batches=batches),
         _port("new_keys", "LNHD", *new, batches=batches),
         _port("new_values", "LNHD", *new, batches=batches),
+        _port("vector", "NC", N, c.hidden, batches=batches),
     )
     words = c.text_length // 2
 

@@ -93,7 +93,7 @@ def select(
 
 def _trained(entry: PartEntry, preset: str, *, random: bool) -> str:
     """The end of the command that builds an engine of trained weights."""
-    if random or (weights.cache_dir() / preset / f"{entry.network}.safetensors").is_file():
+    if random or catalogue.weights_file(entry.network, preset).is_file():
         return ""
     return f" --weights FOLDER, which holds {entry.network}.safetensors"
 

@@ -15,7 +15,7 @@ from emo_models.engines import catalogue
 from emo_models.engines.catalogue import PartEntry, weights_file
 from emo_models.engines.export import ExportedNetwork
 from emo_models.engines.manifest import Weights
-from emo_models.engines.parts import make, pixels_of
+from emo_models.engines.parts import Part, make, pixels_of
 from emo_models.engines.protocol import EngineError
 from emo_models.registry import config_class
 
@@ -47,6 +47,7 @@ def network(name: str, preset: str, work: Path, weights: Sequence[Path] = ()) ->
         card = read_card(file)
         config = kind.from_dict(card.config)
         part = make(name, pixels_of(preset, card.preprocessing), config)
+        _require_its_faces(entry, part, card, file)
         found = _fill(entry, part.holder, file, card)
     part.module.eval()
     return ExportedNetwork(entry, preset, json.loads(json.dumps(config.to_dict())), part, found, work)
@@ -65,6 +66,18 @@ def _file(entry: PartEntry, preset: str, weights: Sequence[Path]) -> Path | None
             return given
     cached = weights_file(entry.network, preset)
     return cached if cached.is_file() else None
+
+
+def _require_its_faces(entry: PartEntry, part: Part, card: NetworkCard, file: Path) -> None:
+    """Weights that learned from faces of another size, alignment or normalisation would be fed what they never saw."""
+    if not entry.alignment:
+        return
+    fed = {"faces": part.normalisation, "size": part.inputs[0].max[-1], "alignment": entry.alignment}
+    if learned := {key: card.preprocessing[key] for key in fed if card.preprocessing.get(key, fed[key]) != fed[key]}:
+        raise EngineError(
+            f"{file}: engine {entry.name!r} is fed faces with {fed}, these weights learned from faces with {learned}; "
+            "train them again with the former (options.size and options.clips.alignment of the recipe)"
+        )
 
 
 def _fill(entry: PartEntry, holder: torch.nn.Module, file: Path, card: NetworkCard) -> Weights:

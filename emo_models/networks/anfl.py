@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emo_models.labels import BP4D_AUS, DISFA_AUS, OPENGRAPHAU_EXCLUDED, AUOutput, opengraphau_outputs
+from emo_models.labels import OPENGRAPHAU_EXCLUDED, AUOutput, anfl_outputs
 from emo_models.networks.base import Network
 from emo_models.networks.config import NetworkConfig
 from emo_models.networks.resnet import ResNetTrunk
@@ -78,10 +78,7 @@ class ANFLConfig(NetworkConfig):
     @property
     def outputs(self) -> tuple[AUOutput, ...]:
         """The scores in their order: which AU, which side, from which node, and whether to trust it."""
-        if self.aus == "opengraphau":
-            return opengraphau_outputs(upstream=self.side_parents == "upstream")
-        numbers = BP4D_AUS if self.aus == "bp4d" else DISFA_AUS
-        return tuple(AUOutput(number, "", node) for node, number in enumerate(numbers))
+        return anfl_outputs(self.aus, self.side_parents)
 
     @property
     def selectable(self) -> tuple[bool, ...]:

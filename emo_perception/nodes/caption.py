@@ -1,21 +1,27 @@
-"""Node ``caption``: emotion features in, sentences out. The callbacks hand over; one worker runs the stage."""
+"""Node ``caption``: emotion features, and clips for a network, in; sentences out. The callbacks hand over; one worker runs the stage."""
 
 from __future__ import annotations
 
 import statistics
 import threading
+import time
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeAlias
 
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState
+from emo_models.engines import EngineError
+from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState, VisualContext
 from emo_perception import from_msg
 from emo_perception.config import CaptionConfig, PerceptionConfig
 from emo_perception.nodes import convert, qos
-from emo_perception.nodes.diagnostics import Diagnostics, WorkStatus
+from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
+from emo_perception.nodes.loading import Loading
 from emo_perception.nodes.parameters import declare
-from emo_perception.stages.caption import CaptionStage
+from emo_perception.stages.caption import CaptionWriter, make_writer
 from emo_perception.streaming.mailbox import DropPolicy, Mailbox
 from emo_perception.streaming.stats import StageStats
 from emo_perception.streaming.timeline import Admission, Timeline
@@ -28,6 +34,8 @@ IDLE_S = 0.5
 """The source has ended and nothing came for so long: what was under way in perception has arrived."""
 
 STOP_S = 2.0
+
+Input: TypeAlias = "EmotionFeatures | VisualContext"
 
 
 class StampGaps:
@@ -55,41 +63,69 @@ class StampGaps:
 
 
 class CaptionNode(Node):
-    """Subscribes ``emotion_features`` and ``source_state``; publishes ``emotion_caption`` and ``emotion_caption/text``.
+    """Subscribes ``emotion_features``, ``source_state`` and, where a network writes, ``visual_context``; publishes
+    ``emotion_caption``, ``emotion_caption/text`` and, of a network, ``emotion_caption/partial``.
 
     An abstention goes out on ``emotion_caption`` only, and only where the parameter allows; a text that claims what
-    was not measured (``grounded`` false) is withheld and counted.
+    was not measured (``grounded`` false) is withheld and counted. Partial captions are not checked yet.
     """
 
     def __init__(self) -> None:
         super().__init__(CaptionConfig.node)
         self.parameters = declare(self, CaptionConfig)
-        self._stage = CaptionStage(self.parameters.current)
-        self._stage.warmup()
+        learned = self.parameters.current.writer != "evidence"
+        self._loading = Loading(self._make_writer, self.get_logger().error)
+        self._writer: CaptionWriter | None = None
         self._timeline = Timeline(PerceptionConfig().jump_back_s)
-        self._box: Mailbox[EmotionFeatures] = Mailbox("features", DropPolicy.KEEP_LATEST, WAITING)
+        self._box: Mailbox[tuple[Input, float]] = Mailbox("features", DropPolicy.KEEP_LATEST, WAITING)
         self._stats, self._gaps = StageStats(), StampGaps()
         self._counts = dict.fromkeys(("captions", "abstentions", "withheld", "restarts"), 0)
-        self._ended = threading.Event()
+        if learned:
+            self._counts["overtaken"] = 0
+        self._newest_clip: VisualContext | None = None
+        self._misfit = ""
+        self._spoken: dict[int, str] = {}
+        self._ended, self._closing = threading.Event(), threading.Event()
+        override = qos.overridable()
         self._captions = self.create_publisher(
-            EmotionCaption, "emotion_caption", qos.CAPTION, qos_overriding_options=qos.overridable()
+            EmotionCaption, "emotion_caption", qos.CAPTION, qos_overriding_options=override
         )
-        self._text = self.create_publisher(
-            String, "emotion_caption/text", qos.CAPTION, qos_overriding_options=qos.overridable()
+        self._text = self.create_publisher(String, "emotion_caption/text", qos.CAPTION, qos_overriding_options=override)
+        self._partial = (
+            self.create_publisher(
+                EmotionCaption, "emotion_caption/partial", qos.RESULT, qos_overriding_options=override
+            )
+            if learned
+            else None
         )
         self._worker = threading.Thread(target=self._work, name="emo-caption", daemon=True)
         self._worker.start()
         self.create_subscription(
-            EmotionFeatures, "emotion_features", self._box.offer, qos.RESULT, qos_overriding_options=qos.overridable()
+            EmotionFeatures, "emotion_features", self._take, qos.RESULT, qos_overriding_options=override
         )
+        if learned:
+            self.create_subscription(
+                VisualContext, "visual_context", self._take_clip, qos.VISUAL, qos_overriding_options=override
+            )
         self.create_subscription(SourceState, "source_state", self._on_state, qos.STATE)
-        Diagnostics(self, WorkStatus("caption", self._stats.snapshot, self._box.counts, extra=self._extra))
+        self._work_status = WorkStatus("caption", self._stats.snapshot, self._box.counts, extra=self._extra)
+        Diagnostics(self, self._status)
 
     def close(self) -> None:
         """End the worker; what waits is still said. Safe to call twice."""
+        self._closing.set()
         self._box.close()
         self._worker.join(STOP_S)
-        self._stage.close()
+
+    # What comes in
+
+    def _take(self, message: Input) -> None:
+        self._box.offer((message, time.monotonic()))
+
+    def _take_clip(self, message: VisualContext) -> None:
+        if not message.utterance_id:  # else it is of a dialogue, for causes
+            self._newest_clip = message
+            self._take(message)
 
     def _on_state(self, message: SourceState) -> None:
         if message.state == SourceState.ENDED:
@@ -97,59 +133,105 @@ class CaptionNode(Node):
         else:
             self._ended.clear()
 
+    # The worker
+
+    def _make_writer(self) -> CaptionWriter:
+        writer = make_writer(self.parameters.current, self._tell_partial)
+        writer.warmup()
+        return writer
+
     def _work(self) -> None:
+        self._writer = writer = self._loading(self._closing)
+        if writer is None:
+            return
+        ready_s = time.monotonic()
         said_all = True
         while True:
-            message = self._box.take(IDLE_S)
-            if message is None and self._box.closed:
-                return
+            taken = self._box.take(IDLE_S)
+            if taken is None and self._box.closed:
+                break
             try:
-                if message is not None:
+                if taken is not None:
                     said_all = False
-                    self._run(message)
+                    message, arrived_s = taken
+                    self._run(writer, message, max(arrived_s, ready_s))  # nobody could be late while engines loaded
                 elif self._ended.is_set() and not said_all:
                     said_all = True
-                    self._publish(self._stage.flush())
+                    self._publish(writer.flush())
+                else:
+                    self._publish(writer.idle())
+            except EngineError as error:
+                if str(error) != self._misfit:
+                    self.get_logger().error(str(error))
+                self._misfit = str(error)
             except Exception as error:
                 # One message must not end the node: it is counted as failed, shown in the diagnostics.
                 self.get_logger().error(f"features could not be captioned: {type(error).__name__}: {error}")
+        writer.close()
 
-    def _run(self, message: EmotionFeatures) -> None:
+    def _run(self, writer: CaptionWriter, message: Input, arrived_s: float) -> None:
+        if writer.config is not self.parameters.current:
+            writer.config = self.parameters.current
+            writer.reset()  # what was gathered under other values does not fit the new ones
+        clip = isinstance(message, VisualContext)
         stamp_ns = from_msg.stamp_ns(message.header.stamp)
+        if clip and message is not self._newest_clip:
+            self._counts["overtaken"] += 1  # a newer one waits already: this one would be late, and the next later
+            return
+        if not clip and not self._admit(stamp_ns):
+            return
+        with self._stats.measured(stamp_ns):
+            item = from_msg.visual_context(message) if clip else from_msg.features(message)
+            captions = writer(item, arrived_s)
+        self._publish(captions)
+
+    def _admit(self, stamp_ns: int) -> bool:
         admission = self._timeline.admit(stamp_ns)
         if admission is Admission.LATE:
             self._stats.count_late()
-            return
+            return False
         if admission is Admission.RESTART:
             self.get_logger().info("stamps jumped back, starting anew")
-            self._counts["restarts"] += 1  # the stage forgets by itself
+            self._counts["restarts"] += 1  # the writer forgets by itself
         self._gaps.see(stamp_ns)
-        if self._stage.config is not self.parameters.current:
-            self._stage.config = self.parameters.current
-            self._stage.reset()  # what was gathered under other values does not fit the new ones
-        with self._stats.measured(stamp_ns):
-            caption = self._stage(from_msg.features(message))
-        self._publish(caption)
+        return True
 
-    def _publish(self, caption: Caption | None) -> None:
-        if caption is None:
-            return
-        if caption.abstained:
-            self._counts["abstentions"] += 1
-            self.get_logger().info(f"says nothing: {caption.abstain_reason}")
-            if self.parameters.current.publish_abstentions:
+    # What goes out
+
+    def _tell_partial(self, caption: Caption) -> None:
+        if self._partial is not None:
+            self._partial.publish(convert.caption_msg(caption))
+
+    def _publish(self, captions: Iterable[Caption]) -> None:
+        for caption in captions:
+            self._misfit = ""
+            if caption.abstained:
+                self._counts["abstentions"] += 1
+                self.get_logger().info(f"says nothing: {caption.abstain_reason}")
+                if self.parameters.current.publish_abstentions:
+                    self._captions.publish(convert.caption_msg(caption))
+            elif not caption.grounded:
+                self._counts["withheld"] += 1
+                self.get_logger().warning(f"withheld, it claims what was not measured: {caption.text}")
+            else:
+                self._counts["captions"] += 1
+                self.get_logger().info(caption.text)
                 self._captions.publish(convert.caption_msg(caption))
-        elif not caption.grounded:
-            self._counts["withheld"] += 1
-            self.get_logger().warning(f"withheld, it claims what was not measured: {caption.text}")
-        else:
-            self._counts["captions"] += 1
-            self.get_logger().info(caption.text)
-            self._captions.publish(convert.caption_msg(caption))
-            self._text.publish(String(data=caption.text))
+                self._text.publish(String(data=caption.text))
+
+    # Diagnostics
+
+    def _status(self) -> Status:
+        if self._writer is None:
+            return self._loading.status("caption", "the caption network")
+        status = self._work_status()
+        return replace(status, level=Level.ERROR, message=self._misfit) if self._misfit else status
 
     def _extra(self) -> dict[str, object]:
-        return {**self._counts, "stamp_gaps": self._gaps.gaps, "frames_missing": self._gaps.missing}
+        counts: dict[str, object] = {"stamp_gaps": self._gaps.gaps, "frames_missing": self._gaps.missing}
+        if self._writer is not None:
+            counts |= {**self._writer.facts(), **self._writer.counts()}
+        return {**counts, **self._counts}
 
 
 def make_nodes() -> list[Node]:

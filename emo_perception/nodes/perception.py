@@ -13,7 +13,7 @@ from emo_models.engines import EngineError
 from emo_models.preprocess import limit_width
 from emo_models.weights import WeightsError
 from emo_msgs.msg import EmotionFeatures
-from emo_perception.config import PerceptionConfig, SpeechConfig
+from emo_perception.config import PerceptionConfig, SpeechConfig, VisualConfig
 from emo_perception.hearing import Hearing
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.audio_input import AudioInput
@@ -26,6 +26,7 @@ from emo_perception.nodes.source import SourceNode
 from emo_perception.nodes.speech import SpeechNode
 from emo_perception.nodes.stage_node import StageNode, make_stage_nodes
 from emo_perception.nodes.timers import every
+from emo_perception.nodes.visual import VisualNode
 from emo_perception.perception import Chain, Observation, join
 from emo_perception.streaming.scheduler import LiveScheduler
 from emo_perception.types import NS_PER_S, AudioChunk, Frame
@@ -36,13 +37,20 @@ RETRY_S = 5.0
 
 
 class PerceptionNode(LifecycleNode):
-    """Holds the chain; ``stages`` publish their parts of each frame, this node the join of them; ``speech`` words."""
+    """Holds the chain; ``stages`` publish their parts of each frame, this node the join of them; ``speech`` words,
+    ``visual`` tokens.
 
-    def __init__(self, stages: tuple[StageNode[Any], ...], speech: SpeechNode, overlay: OverlayNode) -> None:
+    Raises :class:`emo_perception.config.ConfigError` where the parameters of two nodes exclude each other.
+    """
+
+    def __init__(
+        self, stages: tuple[StageNode[Any], ...], speech: SpeechNode, visual: VisualNode, overlay: OverlayNode
+    ) -> None:
         super().__init__(PerceptionConfig.node)
         self.parameters = declare(self, PerceptionConfig)
+        visual.parameters.current.check(self.parameters.current)
         self.stages = {stage.get_name(): stage for stage in stages}
-        self.speech = speech
+        self.speech, self.visual = speech, visual
         self.overlay = overlay
         self._publisher = self.create_publisher(
             EmotionFeatures, "emotion_features", qos.RESULT, qos_overriding_options=qos.overridable()
@@ -66,7 +74,11 @@ class PerceptionNode(LifecycleNode):
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the engines. Fails with a message that says what to do when one cannot be loaded."""
         configs = {name: stage.parameters.current for name, stage in self.stages.items()}
-        own = {PerceptionConfig.node: self.parameters.current, SpeechConfig.node: self.speech.listening}
+        own = {
+            PerceptionConfig.node: self.parameters.current,
+            SpeechConfig.node: self.speech.listening,
+            VisualConfig.node: self.visual.parameters.current,
+        }
         try:
             chain = Chain({**configs, **own})
             chain.warmup()
@@ -79,6 +91,8 @@ class PerceptionNode(LifecycleNode):
         self._chain = chain
         for stage, step in zip(chain.stages, chain.steps, strict=True):
             self.stages[step.name].attach(stage, step)
+        self.visual.attach(chain.visual)
+        chain.steps[0].listeners.append(self.visual.see)
         chain.steps[-1].listeners.append(self._publish)
         return TransitionCallbackReturn.SUCCESS
 
@@ -86,6 +100,7 @@ class PerceptionNode(LifecycleNode):
         """Start the workers and listen to images and sound."""
         assert self._chain is not None
         self._live = LiveScheduler(self._admit, self._chain.steps)
+        self.visual.start()
         self._live.start()
         config = self.parameters.current
         self._hearing = Hearing(self._chain, self._read, self.speech.say)
@@ -137,6 +152,7 @@ class PerceptionNode(LifecycleNode):
         if self._hearing is not None:
             self.speech.detach()
             self._hearing.stop()
+        self.visual.stop()
         if self._humans is not None:
             self._humans.close()
         # Only now: the workers may still have been taking in a last message.
@@ -146,6 +162,7 @@ class PerceptionNode(LifecycleNode):
         if self._chain is not None:
             for stage in self.stages.values():
                 stage.detach()
+            self.visual.detach()
             self._chain.close()
             self._chain = None
 
@@ -180,7 +197,7 @@ class PerceptionNode(LifecycleNode):
 
     def _publish(self, done: Observation) -> None:
         """All messages of a finished frame; runs in the last worker."""
-        features = join(done)
+        features = join(done, embeddings=self.parameters.current.embeddings)
         messages = convert.frame_msgs(features, landmarks=self.stages["face"].parameters.current.publish_landmarks)
         self.stages["face"].publish(messages.faces)
         self.stages["action_unit"].publish(messages.action_units)
@@ -223,9 +240,9 @@ class PerceptionNode(LifecycleNode):
 def make_nodes() -> list[Node]:
     """All nodes of the process. Their callbacks only hand over; the work is done by the workers of the chain."""
     stages = make_stage_nodes()
-    speech, overlay = SpeechNode(), OverlayNode()
-    perception = PerceptionNode(stages, speech, overlay)
-    nodes: list[Node] = [perception, *stages, speech, overlay]
+    speech, visual, overlay = SpeechNode(), VisualNode(), OverlayNode()
+    perception = PerceptionNode(stages, speech, visual, overlay)
+    nodes: list[Node] = [perception, *stages, speech, visual, overlay]
     if perception.parameters.current.source_inside:
         nodes.append(SourceNode(perception.offer_frame, perception.offer_audio, lambda: perception.active))
     return nodes

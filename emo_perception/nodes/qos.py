@@ -28,6 +28,7 @@ AUDIO_PUB = _qos(32)
 AUDIO_SUB = _qos(32, reliable=False)
 RESULT = _qos(64)  # faces, action_units, emotions, emotion_features: 30 Hz
 CAPTION = _qos(16)
+VISUAL = _qos(8)  # up to 3 MB each, about one a second
 STATE = _qos(1, latched=True)
 OVERLAY = _qos(1)
 

@@ -8,6 +8,7 @@ without that, a person who is angry from the first frame on would be taken as th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from emo_models.labels import NEUTRAL
 from emo_perception.config import ActionUnitConfig
 from emo_perception.stages.smoothing import TrackSmoother
 from emo_perception.types import NS_PER_S, ActionUnits, Emotions, FaceActionUnits, Faces, Frame, Side
+
+if TYPE_CHECKING:
+    from emo_perception.stages.learned_action_units import LearnedActionUnitStage
 
 Float = NDArray[np.float32]
 
@@ -132,6 +136,10 @@ class ActionUnitStage:
             self._seen_ns.pop(track_id, None)
 
 
-def make_action_unit_stage(config: ActionUnitConfig) -> ActionUnitStage:
+def make_action_unit_stage(config: ActionUnitConfig) -> ActionUnitStage | LearnedActionUnitStage:
     """The stage of the configured network. Raises as its engine."""
-    return ActionUnitStage(config)
+    if config.network == "blendshapes":
+        return ActionUnitStage(config)
+    from emo_perception.stages.learned_action_units import LearnedActionUnitStage
+
+    return LearnedActionUnitStage(config)

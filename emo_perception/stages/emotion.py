@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from emo_perception.config import EmotionConfig
 from emo_perception.stages.smoothing import TrackSmoother
 from emo_perception.streaming.tracks import Box
 from emo_perception.types import Emotions, FaceEmotion, Faces, Frame
+
+if TYPE_CHECKING:
+    from emo_perception.stages.learned_emotion import LearnedEmotionStage
 
 VOCABULARY = "fer7"
 LABELS = rep155_labels(VOCABULARY)
@@ -70,6 +74,10 @@ class EmotionStage:
         return np.array(self.engine({"face": self._input})["probabilities"][0], np.float32)
 
 
-def make_emotion_stage(config: EmotionConfig) -> EmotionStage:
+def make_emotion_stage(config: EmotionConfig) -> EmotionStage | LearnedEmotionStage:
     """The stage of the configured network. Raises as its engine."""
-    return EmotionStage(config)
+    if config.network == VOCABULARY:
+        return EmotionStage(config)
+    from emo_perception.stages.learned_emotion import LearnedEmotionStage
+
+    return LearnedEmotionStage(config)

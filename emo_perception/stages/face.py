@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from emo_perception.config import FaceConfig
 from emo_perception.stages.detectors import Detector, make_detector
 from emo_perception.streaming.tracks import Box, TrackBook, iou
 from emo_perception.types import NS_PER_S, Faces, FaceTrack, Frame
+
+if TYPE_CHECKING:
+    from emo_perception.stages.detected_faces import DetectedFaceStage
 
 Float = NDArray[np.float32]
 
@@ -218,6 +222,10 @@ def _square_of(box: Box) -> Square:
     return Square(x + width / 2, y + height / 2, max(width, height) * CROP)
 
 
-def make_face_stage(config: FaceConfig) -> FaceStage:
-    """The stage of the configured network. Raises as its engine."""
-    return FaceStage(config)
+def make_face_stage(config: FaceConfig) -> FaceStage | DetectedFaceStage:
+    """The stage of the configured detector. Raises as its engine."""
+    if config.detector != "scrfd":
+        return FaceStage(config)
+    from emo_perception.stages.detected_faces import DetectedFaceStage
+
+    return DetectedFaceStage(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,18 @@ def distance(a: Box, b: Box) -> float:
     return float(np.hypot(*centres) / max(size, 1e-6))
 
 
+NEAR: Final = 1.5
+"""A face comes back within this many face sizes of where it was lost."""
+LIKE_SIZE: Final = 2.0
+"""... and is at most this many times larger or smaller."""
+
+
+def may_be(old: Box, new: Box) -> bool:
+    """Whether two boxes may show the same person, by place and size."""
+    ratio = new[2:].mean() / max(old[2:].mean(), 1e-6)
+    return distance(old, new) <= NEAR and 1 / LIKE_SIZE <= ratio <= LIKE_SIZE
+
+
 @dataclass(slots=True)
 class Track:
     """One person in view. ``box_xywh``: where last seen."""
@@ -43,11 +56,6 @@ class Track:
 class TrackBook:
     """Gives ids. A face that vanishes keeps its id for ``keep_lost_s``; if one appears near by in that time and of a
     like size, it is the same person."""
-
-    NEAR = 1.5
-    """A face comes back within this many face sizes of where it was lost."""
-    LIKE_SIZE = 2.0
-    """... and is at most this many times larger or smaller."""
 
     def __init__(self, keep_lost_s: float) -> None:
         self.keep_lost_ns = round(keep_lost_s * NS_PER_S)
@@ -65,13 +73,18 @@ class TrackBook:
         """An active track was not found in this frame."""
         self.lost[track_id] = self.active.pop(track_id)
 
+    def back(self, track_id: int, stamp_ns: int, box: Box) -> Track:
+        """A lost track was found again."""
+        self.active[track_id] = self.lost.pop(track_id)
+        return self.update(track_id, stamp_ns, box)
+
     def enter(self, stamp_ns: int, boxes: Sequence[Box]) -> list[Track]:
         """New faces: those near a lost track take its id, nearest pairs first; the others get new ids."""
         pairs = sorted(
             (distance(track.box_xywh, box), track.track_id, i)
             for i, box in enumerate(boxes)
             for track in self.lost.values()
-            if self._may_be(track.box_xywh, box)
+            if may_be(track.box_xywh, box)
         )
         back: dict[int, int] = {}
         for _, track_id, i in pairs:
@@ -97,16 +110,9 @@ class TrackBook:
         self.lost.clear()
         return gone
 
-    def _may_be(self, old: Box, new: Box) -> bool:
-        ratio = new[2:].mean() / max(old[2:].mean(), 1e-6)
-        return distance(old, new) <= self.NEAR and 1 / self.LIKE_SIZE <= ratio <= self.LIKE_SIZE
-
     def _enter(self, stamp_ns: int, box: Box, lost_id: int | None) -> Track:
         if lost_id is not None:
-            track = self.lost.pop(lost_id)
-            track.box_xywh, track.last_seen_ns = box, stamp_ns
-        else:
-            track = Track(self._next_id, stamp_ns, stamp_ns, box)
-            self._next_id += 1
-        self.active[track.track_id] = track
+            return self.back(lost_id, stamp_ns, box)
+        track = self.active[self._next_id] = Track(self._next_id, stamp_ns, stamp_ns, box)
+        self._next_id += 1
         return track

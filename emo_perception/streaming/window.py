@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_models.preprocess import uniform_frames
 from emo_perception.streaming.timeline import Admission, Timeline
 from emo_perception.types import NS_PER_S, AudioChunk, Frame
 
@@ -21,15 +22,17 @@ class Clip:
 
 
 class FrameRing:
-    """The last ``capacity`` frames, at most one per ``1/fps`` seconds, all of one size.
+    """The last ``capacity`` frames, on average at most ``fps`` of them a second, all of one size.
 
     A frame of another size restarts the ring (the camera was reconfigured). Not thread safe.
     """
 
     def __init__(self, capacity: int, fps: float) -> None:
         self.capacity = capacity
+        self._period_ns = round(NS_PER_S / fps)
         # A third of a period of tolerance, so that a jittering 30 fps stream still gives every n-th frame.
-        self._least_gap_ns = round(NS_PER_S / fps * 2 / 3)
+        self._slack_ns = self._period_ns // 3
+        self._next_ns = 0
         self._images: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
         self._stamps_ns = np.zeros(capacity, np.int64)
         self._count = 0
@@ -39,9 +42,11 @@ class FrameRing:
 
     def add(self, frame: Frame) -> bool:
         """Copy the frame in; False when it came too soon after the one before to be kept."""
-        newest = self._stamps_ns[(self._count - 1) % self.capacity]
-        if self._count and frame.stamp_ns - newest < self._least_gap_ns:
+        if self._count and frame.stamp_ns < self._next_ns - self._slack_ns:
             return False
+        # The next one is due a period after this one was, else early frames add up to more than the ring can hold.
+        due_ns = self._next_ns if self._count else frame.stamp_ns
+        self._next_ns = max(due_ns + self._period_ns, frame.stamp_ns + 2 * self._slack_ns)
         if self._images.shape[1:] != frame.image.shape:
             self._images = np.empty((self.capacity, *frame.image.shape), np.uint8)
             self._count = 0
@@ -53,11 +58,26 @@ class FrameRing:
 
     def clip(self, start_ns: int, end_ns: int) -> Clip:
         """Copy of the frames with ``start_ns <= stamp <= end_ns``, oldest first."""
-        first = self._count - len(self)
-        slots = np.arange(first, self._count) % self.capacity
-        stamps = self._stamps_ns[slots]
-        chosen = slots[(stamps >= start_ns) & (stamps <= end_ns)]
+        chosen = self._between(start_ns, end_ns)
         return Clip(self._stamps_ns[chosen], self._images[chosen])
+
+    def sample(self, start_ns: int, end_ns: int, count: int) -> Clip:
+        """As :meth:`clip`, but ``count`` of them, evenly, as :func:`emo_models.preprocess.uniform_frames` chooses."""
+        chosen = self._between(start_ns, end_ns)
+        if len(chosen):
+            chosen = chosen[uniform_frames(len(chosen), count)]
+        return Clip(self._stamps_ns[chosen], self._images[chosen])
+
+    def last(self, end_ns: int) -> Clip:
+        """Copy of the newest frame with ``stamp <= end_ns``; empty where there is none."""
+        chosen = self._between(0, end_ns)[-1:]
+        return Clip(self._stamps_ns[chosen], self._images[chosen])
+
+    def _between(self, start_ns: int, end_ns: int) -> NDArray[np.int64]:
+        """Slots of the frames of that time, oldest first."""
+        slots = np.arange(self._count - len(self), self._count) % self.capacity
+        stamps = self._stamps_ns[slots]
+        return slots[(stamps >= start_ns) & (stamps <= end_ns)]
 
     def clear(self) -> None:
         """Forget all frames; the memory stays."""
@@ -148,14 +168,16 @@ class SlidingWindow:
         self, seconds: float, fps: float, jump_back_s: float, sample_rate_hz: int = 16_000, *, sound_s: float = 0.0
     ) -> None:
         self._lock = threading.Lock()
-        self._frames = FrameRing(max(1, round(seconds * fps)), fps)
+        self.jump_back_s = jump_back_s
+        # With the frames at both ends of the time.
+        self._frames = FrameRing(round(seconds * fps) + 1, fps)
         self._audio = AudioRing(sound_s or seconds, sample_rate_hz)
         self._frame_time = Timeline(jump_back_s)
         self._audio_time = Timeline(jump_back_s)
         self._late = self._restarts = 0
 
     def add_frame(self, frame: Frame) -> None:
-        """Take a frame in (copied, at most one per ``1/fps``)."""
+        """Take a frame in (copied, at most ``fps`` a second)."""
         with self._lock:
             admission = self._frame_time.admit(frame.stamp_ns)
             if admission is Admission.LATE:
@@ -179,6 +201,19 @@ class SlidingWindow:
         """Frames with ``start_ns <= stamp <= end_ns``, oldest first."""
         with self._lock:
             return self._frames.clip(start_ns, end_ns)
+
+    def sample(self, start_ns: int, end_ns: int, count: int) -> Clip:
+        """``count`` of the frames with ``start_ns <= stamp <= end_ns``, evenly, first and last among them.
+
+        Fewer frames repeat some, none give an empty clip.
+        """
+        with self._lock:
+            return self._frames.sample(start_ns, end_ns, count)
+
+    def before(self, end_ns: int) -> Clip:
+        """The newest frame that is not newer than ``end_ns``; empty where there is none."""
+        with self._lock:
+            return self._frames.last(end_ns)
 
     def audio(self, start_ns: int, end_ns: int) -> AudioChunk:
         """Sound between the two times, as far as the window holds it."""

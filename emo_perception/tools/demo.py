@@ -15,8 +15,10 @@ import yaml
 from emo_models import weights
 from emo_models.fetch import Puller, PullError
 from emo_perception.bags import BagError
-from emo_perception.config import EXIT_CONFIG, ConfigError
+from emo_perception.config import EXIT_CONFIG, ConfigError, load_profile
+from emo_perception.files import profile_file, profiles
 from emo_perception.graph import GraphOptions
+from emo_perception.learned import require
 from emo_perception.report import Run, load_run, summary, write_video
 from emo_perception.tools.run import Console, supervise
 from emo_perception.tools.weights import Terminal
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        require(load_profile(profile_file(arguments.profile)))
         source = _sources(arguments.profile, arguments.source)
         _clear(arguments.out)
         code = _record(arguments, source)
@@ -66,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=Path("demo/out"), metavar="DIR", help="where the results go (default: %(default)s)"
     )
-    parser.add_argument("--profile", default="start", help="which networks run (default: %(default)s)")
+    parser.add_argument(
+        "--profile", choices=profiles(), default="start", help="which networks run (default: %(default)s)"
+    )
     parser.add_argument(
         "--seconds",
         type=float,

@@ -96,6 +96,7 @@ def test_one_step_of_the_engine_is_one_step_of_the_network(toy: Callable[[str], 
             "word": np.array([word]), "position": np.array([position]), "keys": keys, "values": values, "bias": bias,
         })  # fmt: skip
         np.testing.assert_allclose(out["scores"], expected, atol=1e-5)
+        np.testing.assert_allclose(out["vector"], pair[:, 0].detach(), atol=1e-6)
         keys[:, :, :, first + position], values[:, :, :, first + position] = out["new_keys"], out["new_values"]
         bias[:, first + position] = 0
 
@@ -151,7 +152,7 @@ def test_real_faces_are_compared_where_the_samples_are_in_the_cache(
     assert clip["clip"].shape == (1, 3, 4, 64, 64)
     assert np.abs(np.diff(clip["clip"], axis=2)).mean() > 0.01  # it moves
     (image, _) = real_inputs(toy("detector").part)
-    assert image["image"].shape == (1, 3, 96, 128)
+    assert image["image"].shape == (1, 3, 128, 160)
     manifest = build(toy("er_resnet"), Options("onnxruntime", threads=1, timing_s=0.01), lambda _: None).manifest
     assert manifest.parity is not None
     assert manifest.parity.samples == 4 + 7 + 21  # random, real, and those that labels are compared on

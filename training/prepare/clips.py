@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_models.preprocess import (
-    ARCFACE_112,
-    POSES_112,
+    ALIGNMENTS,
     align_face,
     middle_frames,
     resize,
@@ -44,8 +43,6 @@ SAMPLING: Final[dict[str, Callable[[Stamps, int, float], NDArray[np.int64]]]] = 
     "middle": lambda stamps, wanted, _: middle_frames(len(stamps), wanted),
     "dyadic": _dyadic,
 }
-#: Name -> where the five points of a face come to lie.
-ALIGNMENT: Final = {"arcface": ARCFACE_112, "poses": POSES_112}
 #: Raised when the same input gives other arrays: it keeps old features from being taken for new ones.
 VERSION: Final = "1"
 
@@ -56,7 +53,7 @@ class ClipForm:
 
     ``frames`` T images by ``sampling`` (a key of :data:`SAMPLING`; ``rate_hz`` is the base rate of ``dyadic``), their short edge ``image_size`` pixels by ``kernel``;
     ``crop``: the middle square of each, as at run time, or the whole width (for random crops while training).
-    Faces are ``face_size`` x ``face_size`` by ``alignment`` (a key of :data:`ALIGNMENT`).
+    Faces are ``face_size`` x ``face_size`` by ``alignment`` (a key of :data:`emo_models.preprocess.ALIGNMENTS`).
     """
 
     frames: int = 8
@@ -74,7 +71,7 @@ class ClipForm:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.rate_hz <= 0:
             raise ValueError(f"rate_hz: expected more than 0, got {self.rate_hz:g}")
-        for name, choices in (("sampling", SAMPLING), ("alignment", ALIGNMENT), ("kernel", ("bilinear", "bicubic"))):
+        for name, choices in (("sampling", SAMPLING), ("alignment", ALIGNMENTS), ("kernel", ("bilinear", "bicubic"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {getattr(self, name)!r}")
 
@@ -150,7 +147,7 @@ def prepare_clip(
                 stamps[number] = frame.stamp_ns
                 pictures[number] = _picture(frame.image, form)
                 if number in subject.points:
-                    crops[number] = align_face(frame.image, subject.points[number], face_size, ALIGNMENT[alignment])
+                    crops[number] = align_face(frame.image, subject.points[number], face_size, ALIGNMENTS[alignment])
     nobody = np.zeros((face_size, face_size, 3), np.uint8)
     order = numbers.tolist()
     return PreparedClip(

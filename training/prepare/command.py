@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from emo_models.engines import EngineError
+from emo_models.engines import EngineError, catalogue
 from emo_models.engines.threads import usable_cores
 from emo_models.weights import WeightsError, cache_dir
 from training.datasets.record import SPLITS, Dataset, DatasetError, Record
@@ -31,7 +31,7 @@ FORMS: Final[dict[str, dict[str, Any]]] = {
     "ecpa": {},
     "fame": {
         "frames": 100, "image_size": 336, "face_size": 112, "sampling": "dyadic", "kernel": "bicubic",
-        "alignment": "poses",
+        "alignment": catalogue.part("ddamfn").alignment,
     },
 }  # fmt: skip
 NEEDED: Final = ("safetensors", "tqdm", "torch")

@@ -28,12 +28,13 @@ SMALLEST_IMAGE = 8
 class ClipFacesOptions:
     """``frames`` of each clip, spread evenly; ``finder``: the run-time face stage, or the exact points of a toy world.
 
+    ``alignment``: empty for the one that the network's engine is fed at run time;
     ``store``: folder that keeps the faces, empty for one in the cache of weights; ``workers``: processes that cut them.
     """
 
     frames: int = 8
     finder: Literal["stage", "truth"] = "stage"
-    alignment: Literal["arcface", "poses"] = "arcface"
+    alignment: Literal["", "arcface", "poses"] = ""
     store: str = ""
     workers: int = 1
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import emo_models
 from emo_models.checkpoints import LAYOUTS, NetworkCard, load_checkpoint, load_weights
+from emo_models.engines import catalogue
 from emo_models.networks.base import Network
 from emo_models.networks.config import NetworkConfig
 from training.tasks.clip_faces import ClipFacesOptions
@@ -52,7 +53,7 @@ class FaceTask(BaseTask, ABC):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.options = read_options(FaceOptions, recipe.options)
+        self.options = _aligned(read_options(FaceOptions, recipe.options), recipe.network.name)
         self.form = form_of(self.transform, self.options.size)
         self.root = Path(recipe.data.root).expanduser()
         network = emo_models.create(recipe.network.name, recipe.network.preset, **recipe.network.options)
@@ -98,6 +99,12 @@ class FaceTask(BaseTask, ABC):
             self.options.licence,
             (self.recipe.data.name,),
         )
+
+
+def _aligned(options: FaceOptions, network: str) -> FaceOptions:
+    """The options with an alignment: where the recipe leaves it open that of the running graph."""
+    alignment: Any = options.clips.alignment or catalogue.part(network).alignment
+    return dataclasses.replace(options, clips=dataclasses.replace(options.clips, alignment=alignment))
 
 
 def start(network: Network, weights: Mapping[str, str]) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from emo_models.checkpoints import LAYOUTS, CheckpointError, load_checkpoint, load_weights
+from emo_models.engines import catalogue
 from emo_models.networks.ddamfn import DDAMFN
 from emo_models.networks.fame import FAME, FameConfig
 from emo_models.networks.language import load_language
-from emo_models.preprocess import TRANSFORMS, ImageTransform
+from emo_models.preprocess import ALIGNMENTS, TRANSFORMS, ImageTransform
 from emo_models.weights import cache_dir
-from training.prepare.clips import ALIGNMENT
 from training.tasks.ecpa_weights import find
 from training.tasks.pictures import form_of
 from training.trainer.recipe import NetworkRecipe, RecipeError
@@ -52,7 +52,7 @@ def build(recipe: NetworkRecipe) -> tuple[FAME, Any]:
 
 
 def face_network(weights: Mapping[str, str]) -> tuple[DDAMFN, ImageTransform, str]:
-    """The face network, its preprocessing and its alignment, a key of :data:`training.prepare.clips.ALIGNMENT`.
+    """The face network, its preprocessing and its alignment, a key of :data:`emo_models.preprocess.ALIGNMENTS`.
 
     Raises as :func:`build`.
     """
@@ -60,13 +60,13 @@ def face_network(weights: Mapping[str, str]) -> tuple[DDAMFN, ImageTransform, st
     if colon and layout in LAYOUTS:
         network = DDAMFN().freeze()
         load_checkpoint(network, _layout(weights, "faces", layout)[1], layout)
-        return network, TRANSFORMS["ddamfn112"], "poses"
+        return network, TRANSFORMS["ddamfn112"], catalogue.part("ddamfn").alignment
     file = find(weights["faces"], "faces")
     loaded, card = load_weights(file)
     if not isinstance(loaded, DDAMFN):
         raise CheckpointError(f"{file} holds {card.network!r}, expected ddamfn")
     name, size, alignment = (card.preprocessing.get(key) for key in ("faces", "size", "alignment"))
-    if name not in TRANSFORMS or not isinstance(size, int) or alignment not in ALIGNMENT:
+    if name not in TRANSFORMS or not isinstance(size, int) or alignment not in ALIGNMENTS:
         raise CheckpointError(f"{file}: the card does not say how faces are cut out, but {dict(card.preprocessing)}")
     return loaded.freeze(), form_of(name, size), alignment
 

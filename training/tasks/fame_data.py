@@ -25,10 +25,9 @@ from emo_models.networks.fame import FAME
 from emo_models.networks.fame.pooling import join, temporal_rows
 from emo_models.networks.fame.prompt import FaceExpression, mean_expression
 from emo_models.networks.fame.streaming import FrameClock
-from emo_models.preprocess import ImageTransform, align_face
+from emo_models.preprocess import ALIGNMENTS, ImageTransform, align_face
 from emo_perception.types import NS_PER_S
 from training.datasets.record import Record
-from training.prepare.clips import ALIGNMENT
 from training.prepare.faces import FaceFinder, FaceTrack
 from training.prepare.store import FeatureStore, store_folder
 from training.prepare.video import UnreadableVideo, Video
@@ -54,7 +53,7 @@ class Evidence:
 class FaceReader:
     """Who is on the clip and what their faces show.
 
-    ``network``: DDAMFN with its ``transform`` and ``alignment``, a key of :data:`ALIGNMENT`; ``finder``: finds the people; ``names``: tells who they are, else they are
+    ``network``: DDAMFN with its ``transform`` and ``alignment``, a key of :data:`ALIGNMENTS`; ``finder``: finds the people; ``names``: tells who they are, else they are
     ``person 1`` and so on; ``frames``: so many frames of each person, evenly, are looked at; ``utterances``: in each of the
     last so many utterances, 0: in the whole clip.
     """
@@ -113,7 +112,7 @@ class FaceReader:
                 for number, frame in zip(range(max(wanted) + 1), frames, strict=False):
                     if number in wanted:
                         points = track.points[number]
-                        found[number] = align_face(frame.image, points, self.transform.crop, ALIGNMENT[self.alignment])
+                        found[number] = align_face(frame.image, points, self.transform.crop, ALIGNMENTS[self.alignment])
         return found
 
     def _chosen(self, numbers: Sequence[int]) -> set[int]:

@@ -134,14 +134,17 @@ class CaptionTokenizer:
 
     def decode(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
         """Text of generated ids (start, stop and padding apart), and the span of each id in it (empty for those)."""
-        text, spans, kept = "", [], []
-        for token in ids:
-            if token not in {self.start, self.stop, self.pad}:
-                kept.append(int(token))
-            longer = self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+        text, spans = "", []
+        for end in range(1, len(ids) + 1):
+            longer = self.text(ids[:end])
             spans.append((len(text), len(longer)))
             text = longer
         return text, spans
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, without the spans."""
+        kept = [int(token) for token in ids if token not in {self.start, self.stop, self.pad}]
+        return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     def _pieces(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from emo_models.labels import OPENGRAPHAU_MAIN
-from emo_models.networks.ecpa.eca import similarity
+from emo_models.networks.ecpa.captions import AuLexicon, owners
+from emo_models.networks.ecpa.config import EcpaConfig
+from emo_models.networks.ecpa.eca import similarity, word_vectors
 from emo_models.networks.ecpa.vep import AuPrompts
 
 #: A frame counts as a peak of an action unit when its score is within this share of the clip's highest.
@@ -43,6 +46,16 @@ class DecodeLimits:
     def __post_init__(self) -> None:
         if self.max_length < 2:
             raise ValueError(f"max_length counts start and first word, so it is at least 2; got {self.max_length}")
+
+    @classmethod
+    def of(cls, config: EcpaConfig, max_length: int | None = None) -> DecodeLimits:
+        """Those of a network; raises ``ValueError`` for a limit beyond its L."""
+        length = max_length or config.text_length
+        if length > config.text_length:
+            raise ValueError(f"max_length is {length}, but the network was made for text_length={config.text_length}")
+        start, stop, pad, mask = config.specials
+        banned = sorted({token for token in (start, pad, mask) if token < config.words} - {stop})
+        return cls(start, stop, length, tuple(banned))
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,13 @@ class CaptionResult:
 
 
 @torch.no_grad()
-def greedy(stepper: Stepper, batch: int, limits: DecodeLimits, device: torch.device | str = "cpu") -> list[Generated]:
-    """The most probable word at each step, for every row, until all rows stopped or the limit is reached."""
+def grow(
+    stepper: Stepper, batch: int, limits: DecodeLimits, device: torch.device | str = "cpu"
+) -> Iterator[list[Generated]]:
+    """The most probable word at each step, for every row, until all rows stopped or the limit is reached.
+
+    Yields what every row has after each step, so that the caller can stop in between.
+    """
     prefix = torch.full((batch, 1), limits.start, device=device)
     total = torch.zeros(batch, device=device)
     running = torch.ones(batch, dtype=torch.bool, device=device)
@@ -96,7 +114,13 @@ def greedy(stepper: Stepper, batch: int, limits: DecodeLimits, device: torch.dev
         total += torch.where(running, best, 0.0)
         prefix = torch.cat((prefix, word[:, None]), 1)
         running &= word != limits.stop
-    return [_finish(row, float(score), limits.stop) for row, score in zip(prefix.tolist(), total, strict=True)]
+        yield [_finish(row, float(score), limits.stop) for row, score in zip(prefix.tolist(), total, strict=True)]
+
+
+def greedy(stepper: Stepper, batch: int, limits: DecodeLimits, device: torch.device | str = "cpu") -> list[Generated]:
+    """The captions that :func:`grow` ends with."""
+    last = deque(grow(stepper, batch, limits, device), maxlen=1)
+    return last[0] if last else []
 
 
 @torch.no_grad()
@@ -146,6 +170,19 @@ def _best_possible(log_prob: float, words: int, limits: DecodeLimits, penalty: f
     """Upper bound of a running beam: no further loss, and the length that divides the most or the least."""
     lengths = (words, limits.max_length - 1)
     return max(log_prob * math.pow(length, -penalty) for length in lengths)
+
+
+def explain_caption(
+    text: str, spans: Sequence[tuple[int, int]], vectors_LD: Tensor, prompts: AuPrompts, scores_TA: Tensor,
+    *, lexicon: AuLexicon, row: int,
+) -> tuple[AuEvidence, ...]:  # fmt: skip
+    """:func:`explain` for the content words of a caption. ``spans``: of its L pieces in ``text``, ``vectors``: of those."""
+    words = lexicon.content_words(text)
+    owner = torch.tensor([owners(spans, words)], device=vectors_LD.device)
+    usable = torch.ones_like(owner, dtype=torch.bool)
+    t, there = word_vectors(vectors_LD[None], owner, usable)
+    kept = [span for span, has in zip(words, there[0].tolist(), strict=False) if has]
+    return explain(text, kept, t[0, there[0]], prompts, scores_TA, row=row)
 
 
 def explain(

@@ -14,7 +14,7 @@ from emo_models.networks.anfl import ANFL, ANFLConfig
 from emo_models.networks.base import Network
 from emo_models.networks.bert_fusion import BertFusion, BertFusionConfig, FusionCache
 from emo_models.networks.ddamfn import DDAMFN, DDAMFNConfig
-from emo_models.networks.ecpa.captions import CaptionBatch, CaptionTokenizer, owners
+from emo_models.networks.ecpa.captions import CaptionBatch, CaptionTokenizer
 from emo_models.networks.ecpa.config import EcpaConfig
 from emo_models.networks.ecpa.decode import (
     CaptionResult,
@@ -22,7 +22,7 @@ from emo_models.networks.ecpa.decode import (
     Generated,
     Stepper,
     beam_search,
-    explain,
+    explain_caption,
     greedy,
 )
 from emo_models.networks.ecpa.eca import AuWordLoss, er_sentence_loss, word_vectors
@@ -185,14 +185,7 @@ class ECPA(Network):
 
     def limits(self, max_length: int | None = None) -> DecodeLimits:
         """Stop token and limit; raises ``ValueError`` for a limit beyond L."""
-        length = max_length or self.config.text_length
-        if length > self.config.text_length:
-            raise ValueError(
-                f"max_length is {length}, but the network was made for text_length={self.config.text_length}"
-            )
-        start, stop, pad, mask = self.config.specials
-        banned = sorted({token for token in (start, pad, mask) if token < self.config.words} - {stop})
-        return DecodeLimits(start, stop, length, tuple(banned))
+        return DecodeLimits.of(self.config, max_length)
 
     def stepper(self, context: Context) -> Stepper:
         """Exact cached generation: the context is run now, each further word costs two tokens."""
@@ -320,12 +313,9 @@ class ECPA(Network):
             emotion = dict(zip(self.config.classes, context.cls.p_vis[row].tolist(), strict=True))
         if context.au is None or features is None:
             return CaptionResult(text, caption, emotion)
-        ids = torch.tensor([caption.ids], device=context.tokens.device)
-        words = tokenizer.lexicon.content_words(text)
-        owner = torch.tensor([owners(spans, words)], device=ids.device)
-        t, there = word_vectors(self.embed_text(ids), owner, torch.ones_like(ids, dtype=torch.bool))
-        kept = [span for span, has in zip(words, there[0].tolist(), strict=False) if has]
-        evidence = explain(text, kept, t[0, there[0]], context.au, features.au_scores[row], row=row)
+        vectors = self.embed_text(torch.tensor([caption.ids], device=context.tokens.device))[0]
+        scores = features.au_scores[row]
+        evidence = explain_caption(text, spans, vectors, context.au, scores, lexicon=tokenizer.lexicon, row=row)
         return CaptionResult(text, caption, emotion, evidence)
 
 

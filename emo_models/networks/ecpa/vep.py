@@ -93,7 +93,7 @@ class AuLevelPrompting(nn.Module):
 
     def forward(self, nodes_BTAD: Tensor, scores_BTA: Tensor, valid_BT: Tensor) -> AuPrompts:
         """Prompts of each clip."""
-        groups = _evenly_spaced(valid_BT, self.frames) if self.frames else [valid_BT]
+        groups = frame_groups(valid_BT, self.frames)
         parts = [self._pool(nodes_BTAD, scores_BTA, group) for group in groups]
         return AuPrompts(
             torch.cat([part.tokens for part in parts], 1),
@@ -113,6 +113,11 @@ class AuLevelPrompting(nn.Module):
             tokens = tokens + self.identity(index_BK)
         valid_BK = used_BT.any(1, keepdim=True).expand(-1, self.top_k)
         return AuPrompts(tokens, valid_BK, index_BK, used_BT[:, None].expand(-1, self.top_k, -1))
+
+
+def frame_groups(valid_BT: Tensor, count: int) -> list[Tensor]:
+    """The frames, bool ``[B, T]``, that each K of the AU prompts are pooled of: all valid ones, or ``count`` times one."""
+    return _evenly_spaced(valid_BT, count) if count else [valid_BT]
 
 
 def _evenly_spaced(valid_BT: Tensor, count: int) -> list[Tensor]:

@@ -99,6 +99,10 @@ class DyadicVideo:
         self._first: Tensor | None = None
         self._snapshots: OrderedDict[Hashable, VideoSnapshot] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Frames in use."""
+        return len(self._numbers)
+
     @property
     def level(self) -> int:
         """k of the level in use; its frames are 2^k numbers apart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from emo_perception.types import NS_PER_S, Faces, FaceTrack
+
+log = logging.getLogger(__name__)
 
 UPPER_LIP, LOWER_LIP, FOREHEAD, CHIN = 13, 14, 10, 152
 """Mesh points: the inner edges of the lips, the top and the bottom of the face."""
@@ -46,9 +49,13 @@ class MouthWatch:
         self._keep_ns = round(seconds * NS_PER_S)
         self._frames: deque[Mouths] = deque()
         self._lock = threading.Lock()
+        self._told = False
 
     def add(self, faces: Faces) -> None:
         """Take the faces of a frame; a frame older than the newest starts anew."""
+        if not self._told and any(face.landmarks is None for face in faces.faces):
+            self._told = True
+            log.warning("faces come without a mesh (face.detector: scrfd): nobody's lips are seen, no speaker is named")
         apart = {face.track_id: lips for face in faces.faces if (lips := lips_apart(face)) is not None}
         with self._lock:
             if self._frames and faces.stamp_ns <= self._frames[-1].stamp_ns:

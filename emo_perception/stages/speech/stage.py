@@ -127,7 +127,7 @@ class SpeechStage:
             return min(max(sound.stamp_ns + round(seconds * NS_PER_S), segment.start_ns), segment.end_ns)
 
         return Utterance(
-            id=f"u{segment.start_ns}",
+            id=segment.utterance_id,
             start_ns=segment.start_ns,
             end_ns=segment.end_ns,
             text=spoken.text,

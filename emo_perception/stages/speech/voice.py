@@ -41,6 +41,11 @@ class Segment:
         """The end."""
         return self.end_ns
 
+    @property
+    def utterance_id(self) -> str:
+        """The id of the utterance that it becomes, where it is understood."""
+        return f"u{self.start_ns}"
+
 
 class VoiceDetector:
     """Silero's network over a stream: remembers what it heard. Raises as :func:`~emo_models.engines.select.open_card`."""
