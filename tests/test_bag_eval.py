@@ -36,8 +36,8 @@ def _weights() -> None:
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory) -> Path:
-    """A second and a half of a man who talks, as a bag: images, sound, and his words as others understood them."""
-    items = list(open_source(SourceConfig(uri=str(pull("ravdess_angry")), realtime=False, width=320, fps=8.0)))
+    """A man who talks, as a bag: images, sound, and his words as others understood them."""
+    items = list(open_source(SourceConfig(uri=str(pull("ravdess_angry")), realtime=False, width=320, fps=6.0)))
     folder = tmp_path_factory.mktemp("bags") / "talk"
     writer = BagWriter(folder)
     stamps = []
@@ -51,12 +51,12 @@ def talk(tmp_path_factory) -> Path:
             stamps.append(now_ns)
             image = np.ascontiguousarray(item.image[..., ::-1])
             writer.write("/cam/image_raw", "sensor_msgs/msg/Image", now_ns, bag_files.raw(now_ns, image))
-            if len(stamps) == 12:
+            if len(stamps) == 9:
                 writer.write("/words", *said("u1", START_NS, now_ns + 1, "Dogs are sitting by the door! I hate dogs."))
     writer.close()
     write_references(folder / FILE, [
         Reference("caption", "clip", stamps[0], stamps[-1], ("A man frowns angrily.",), "anger"),
-        Reference("cause", "u1", START_NS, stamps[11] + 1, ("He is angry because of the dogs.",), "anger", "Tom"),
+        Reference("cause", "u1", START_NS, stamps[8] + 1, ("He is angry because of the dogs.",), "anger", "Tom"),
     ])  # fmt: skip
     return folder
 
@@ -215,7 +215,7 @@ def test_references_that_match_nothing_name_both_sides(talk: Path, tmp_path: Pat
     write_references(refs, [Reference("caption", "other", S, 2 * S, ("A man frowns.",))])
     assert evaluate(talk, "--refs", refs, "--out", tmp_path / "a") == 78
     error = capsys.readouterr().err
-    assert "the references are of talk: 1.00 to 2.00 s; the captions of talk: 1700000000.00 to" in error
+    assert "the references are of talk: 1.00 to 2.00 s; the captions of talk: 17000000" in error
     write_references(refs, [Reference("cause", "u7", S, 2 * S, ("Because.",), "anger")])
     assert evaluate(talk, "--refs", refs, "--out", tmp_path / "b") == 78
     assert "about the utterances talk: u7; the bag has talk: u1" in capsys.readouterr().err
@@ -239,6 +239,25 @@ def test_what_cannot_be_evaluated_is_named(talk: Path, tmp_path: Path, capsys) -
     (tmp_path / "full" / "file").touch()
     assert evaluate(talk, "--out", tmp_path / "full") == 78
     assert "is not empty" in capsys.readouterr().err
+
+
+# Live
+
+
+def test_a_recording_goes_through_the_graph_and_its_last_words_are_waited_for(talk: Path, tmp_path: Path) -> None:
+    assert evaluate(talk, "--live", "--out", tmp_path / "out") == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    counts = found["recordings"]["talk"]
+    assert counts["images"] == len(rows_of_bag(talk))
+    assert counts["features"] + counts["dropped"] >= counts["images"] - 1
+    assert counts["utterances"] == 1  # that of the bag
+    (caption,) = rows(tmp_path / "out" / "bags" / "talk" / "captions.jsonl")
+    assert caption["window_end_ns"] > START_NS + 2 * S  # it came when the recording had ended
+    assert read_predictions(tmp_path / "out" / "captions.jsonl")["clip"].text == caption["text"]
+    why = read_predictions(tmp_path / "out" / "causes.jsonl")["u1"]
+    assert why.true_emotion == "angry"  # what the graph perceived is compared with it
+    assert found["latency_ms"]["image to features"]["p99"] > 0
+    assert found["latency_ms"]["face"]["p95"] > 0
 
 
 # Matching
