@@ -19,6 +19,8 @@ from emo_perception.config import (
     Config,
     ConfigError,
     LearnedConfig,
+    PerceptionConfig,
+    VisualConfig,
     configurations,
     param,
     read_profile,
@@ -180,6 +182,7 @@ def processes(options: GraphOptions) -> tuple[Process, ...]:
     Raises :class:`ConfigError` for an unknown profile and for parameter files that cannot be used.
     """
     values = _parameters(options)
+    _fit_together(configurations(values), options)
     inside = bool(options.source) and options.privacy
     namespace = options.namespace and "/" + options.namespace.removeprefix("/")
 
@@ -195,6 +198,14 @@ def processes(options: GraphOptions) -> tuple[Process, ...]:
         recorder = process("recorder", ("recorder",), _inputs(options))
         table.append(dataclasses.replace(recorder, restart=False))
     return tuple(table)
+
+
+def _fit_together(configs: Mapping[str, Config], options: GraphOptions) -> None:
+    """What a node by itself cannot know, or would say only when it is started."""
+    visual, perception = configs[VisualConfig.node], configs[PerceptionConfig.node]
+    assert isinstance(visual, VisualConfig)
+    assert isinstance(perception, PerceptionConfig)
+    visual.check(perception, privacy=options.privacy)
 
 
 def configs_of(options: GraphOptions) -> dict[str, Config]:

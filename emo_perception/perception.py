@@ -43,6 +43,8 @@ from emo_perception.types import (
     VisualContext,
 )
 
+SPARE_S = 0.5
+"""The window is so much longer than a clip, which is cut when its turn comes."""
 SETTLE_S = 1.5
 """An utterance is told of at most so long after the pause that ends it: the sound comes in pieces, or has ended."""
 
@@ -100,7 +102,8 @@ class Chain:
         cv2.setNumThreads(1)
         speech = _config(configs, SpeechConfig)
         heard_s = max(perception.window_s, sound_s(speech)) if speech.enabled else perception.window_s
-        self.window = SlidingWindow(perception.window_s, perception.window_fps, perception.jump_back_s, sound_s=heard_s)
+        window_s = perception.window_s + (SPARE_S if visual.clips else 0.0)
+        self.window = SlidingWindow(window_s, perception.window_fps, perception.jump_back_s, sound_s=heard_s)
         self._resampler = Resampler()
         self.face = make_face_stage(face)
         self.emotion = make_emotion_stage(emotion)

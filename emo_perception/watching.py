@@ -17,7 +17,7 @@ from emo_perception.types import Frame, Utterance, VisualContext
 log = logging.getLogger(__name__)
 
 FRAMES = 4
-"""Frames that may wait while one, or a clip, is encoded. Few: a clip is cut when its turn comes, at the newest frame."""
+"""Frames that may wait while one, or a clip, is encoded; few, so that a clip that is overdue ends with a new frame."""
 IDLE_S = 0.5
 """The source has ended and nothing came for so long: what was under way has arrived."""
 STOP_S = 5.0
@@ -94,7 +94,7 @@ class Watching:
                     self._stage.encode_frame(frame, due.number)
             if due.clip:
                 with self.clips.measured(frame.stamp_ns):
-                    clip = self._stage.encode_clip()
+                    clip = self._stage.encode_clip(frame.stamp_ns)
                 self._tell([clip])
         finally:
             self._tell(self._stage.settle())

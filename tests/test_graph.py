@@ -164,6 +164,17 @@ def test_every_option_is_described_and_its_default_is_a_choice():
         assert not choices or option.default in choices, option.name
 
 
+def test_pictures_and_privacy_exclude_each_other(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("visual: {ros__parameters: {pictures: true}}", encoding="utf-8")
+    assert table(source="test://", params_file=str(mine))["perception"].parameters["visual"] == {"pictures": True}
+    for options in ({"source": "test://"}, {"image_topic": "camera/image"}):
+        with pytest.raises(
+            ConfigError, match=r"visual\.pictures sends pictures over a topic, and privacy .*leave privacy"
+        ):
+            table(privacy=True, params_file=str(mine), **options)
+
+
 def test_every_node_belongs_to_exactly_one_process():
     assert sorted((*PERCEPTION_NODES, "source", "caption", "cause", "recorder")) == sorted(NODE_CONFIGS)
 

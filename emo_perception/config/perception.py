@@ -170,17 +170,17 @@ class VisualConfig(LearnedConfig):
         """Whether anything is to be computed."""
         return self.clips or self.frames or self.pictures
 
-    def check(self, perception: PerceptionConfig) -> None:
+    def check(self, perception: PerceptionConfig, *, privacy: bool = False) -> None:
         """Raises :class:`ConfigError` where it cannot be in a perception process of that configuration."""
         if self.clips and self.window_s > perception.window_s:
             raise ConfigError(
                 f"visual.window_s: expected at most the {perception.window_s:g} s of perception.window_s, got "
                 f"{self.window_s:g} s; lower it, or raise perception.window_s"
             )
-        if self.pictures and perception.source_inside:
+        if self.pictures and (privacy or perception.source_inside):
             raise ConfigError(
-                "visual.pictures sends pictures over a topic, and perception.source_inside (privacy) keeps them off: "
-                "set visual.pictures to false, or leave privacy out"
+                "visual.pictures sends pictures over a topic, and privacy (perception.source_inside) keeps them off: set "
+                "visual.pictures to false, or leave privacy out"
             )
 
 

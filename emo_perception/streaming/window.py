@@ -73,11 +73,6 @@ class FrameRing:
         chosen = self._between(0, end_ns)[-1:]
         return Clip(self._stamps_ns[chosen], self._images[chosen])
 
-    @property
-    def newest_ns(self) -> int | None:
-        """Stamp of the newest frame, None where there is none."""
-        return int(self._stamps_ns[(self._count - 1) % self.capacity]) if self._count else None
-
     def _between(self, start_ns: int, end_ns: int) -> NDArray[np.int64]:
         """Slots of the frames of that time, oldest first."""
         slots = np.arange(self._count - len(self), self._count) % self.capacity
@@ -173,7 +168,7 @@ class SlidingWindow:
         self, seconds: float, fps: float, jump_back_s: float, sample_rate_hz: int = 16_000, *, sound_s: float = 0.0
     ) -> None:
         self._lock = threading.Lock()
-        self.seconds, self.jump_back_s = seconds, jump_back_s
+        self.jump_back_s = jump_back_s
         # With the frames at both ends of the time.
         self._frames = FrameRing(round(seconds * fps) + 1, fps)
         self._audio = AudioRing(sound_s or seconds, sample_rate_hz)
@@ -207,16 +202,13 @@ class SlidingWindow:
         with self._lock:
             return self._frames.clip(start_ns, end_ns)
 
-    def latest(self, length_s: float, count: int, since_ns: int = 0) -> Clip:
-        """``count`` of the frames that are at most ``length_s`` older than the newest, and not older than ``since_ns``.
+    def sample(self, start_ns: int, end_ns: int, count: int) -> Clip:
+        """``count`` of the frames with ``start_ns <= stamp <= end_ns``, evenly, first and last among them.
 
-        First and last are among them; fewer frames repeat some, none give an empty clip.
+        Fewer frames repeat some, none give an empty clip.
         """
         with self._lock:
-            newest_ns = self._frames.newest_ns
-            if newest_ns is None:
-                return self._frames.clip(1, 0)
-            return self._frames.sample(max(newest_ns - round(length_s * NS_PER_S), since_ns), newest_ns, count)
+            return self._frames.sample(start_ns, end_ns, count)
 
     def before(self, end_ns: int) -> Clip:
         """The newest frame that is not newer than ``end_ns``; empty where there is none."""

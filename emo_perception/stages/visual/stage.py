@@ -88,7 +88,7 @@ class VisualStage:
         due = self.due(frame)
         if due.number is not None:
             self.encode_frame(frame, due.number)
-        clip = self.encode_clip() if due.clip else None
+        clip = self.encode_clip(frame.stamp_ns) if due.clip else None
         return [*self.settle(), *([clip] if clip is not None else [])]
 
     def due(self, frame: Frame) -> Due:
@@ -112,10 +112,11 @@ class VisualStage:
         with self._lock:
             self._dialogue.add(frame.stamp_ns, number, patches)
 
-    def encode_clip(self) -> VisualContext | None:
-        """Third step, where a clip is due: the newest of the window; None where that is no newer than the last one."""
+    def encode_clip(self, end_ns: int) -> VisualContext | None:
+        """Third step, where a clip is due; None where it would be the last one again."""
         assert self._clips is not None
-        clip = self._window.latest(self._config.window_s, self._clips.frames, self._since_ns)
+        start_ns = max(end_ns - round(self._config.window_s * NS_PER_S), self._since_ns)
+        clip = self._window.sample(start_ns, end_ns, self._clips.frames)
         if not len(clip.stamps_ns) or clip.stamps_ns[-1] == self._clip_ns:
             return None
         first_ns, self._clip_ns = int(clip.stamps_ns[0]), int(clip.stamps_ns[-1])
@@ -129,7 +130,7 @@ class VisualStage:
 
     def flush(self) -> list[VisualContext]:
         """At the end of a stream: utterances that wait for frames which will not come, and the last clip."""
-        clip = self.encode_clip() if self._clips is not None and self._since_ns >= 0 else None
+        clip = self.encode_clip(self._newest_ns) if self._clips is not None else None
         with self._lock:
             return [*self._settle(FAR_NS), *([clip] if clip is not None else [])]
 
