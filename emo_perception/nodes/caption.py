@@ -114,6 +114,7 @@ class CaptionNode(Node):
         self._writer = writer = self._loading(self._closing)
         if writer is None:
             return
+        ready_s = time.monotonic()
         said_all = True
         while True:
             taken = self._box.take(IDLE_S)
@@ -122,7 +123,8 @@ class CaptionNode(Node):
             try:
                 if taken is not None:
                     said_all = False
-                    self._run(writer, *taken)
+                    message, arrived_s = taken
+                    self._run(writer, message, max(arrived_s, ready_s))  # nobody could be late while engines loaded
                 elif self._ended.is_set() and not said_all:
                     said_all = True
                     self._publish(writer.flush())
