@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from emo_models import create  # noqa: E402
 from emo_models.checkpoints import NetworkCard, save_weights  # noqa: E402
 from emo_models.engines import EngineError, TensorSpec  # noqa: E402
 from emo_models.labels import VOCABULARIES  # noqa: E402
-from emo_models.preprocess import ARCFACE_112  # noqa: E402
+from emo_models.preprocess import ARCFACE_112, align_face  # noqa: E402
 from emo_perception.config import (  # noqa: E402
     ActionUnitConfig,
     EmotionConfig,
@@ -60,7 +63,7 @@ def five(x: float, y: float, side: float = 60, turn: float = 0.0) -> np.ndarray:
     """Five points of a face about (x, y)."""
     cos, sin = math.cos(turn), math.sin(turn)
     around = (ARCFACE_112 - 56) * side / 112 @ np.array([[cos, sin], [-sin, cos]])
-    return (around + (x, y)).astype(np.float32)
+    return (np.array([x, y]) + around).astype(np.float32)
 
 
 def faces(*points: np.ndarray, stamp_ns: int = 0, expired: tuple[int, ...] = ()) -> Faces:
@@ -398,6 +401,22 @@ def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return HEAD @ (about_z @ about_x @ about_y).T
 
 
+def test_training_prepares_clips_by_the_same_stage(tmp_path: Path) -> None:
+    """What finds faces for training may be the built detector: the face that it sees is the one that is cut out."""
+    record = Record("clip", "mafw", "test", Span(write_clip(tmp_path / "clip.mp4", frames=4, sound_s=None)))
+    finder = known.StageFaces(FaceConfig(detector="scrfd", **RANDOM))
+    clip = prepare_clip(record, frames=4, image_size=32, face_size=64, faces=finder)
+    stage = make_face_stage(FaceConfig(detector="scrfd", **RANDOM))
+    for number, frame in enumerate(Video.of(record).frames()):
+        (face,) = stage(frame).faces
+        np.testing.assert_array_equal(clip.faces[number], align_face(frame.image, face.points, 64))
+    assert clip.face_valid.all()
+    manifest = stage.selection.manifest
+    assert manifest is not None
+    assert finder.producer["face_detector"] == f"scrfd {manifest.key}"
+    finder.close()
+
+
 # Together
 
 
@@ -430,3 +449,31 @@ def test_without_random_weights_allowed_the_chain_says_what_to_type() -> None:
         EngineError, match=r"face: no engine 'detector' \(toy, fp32\) .* random numbers .* type: emo engines build"
     ):
         Chain({"face": FaceConfig(detector="scrfd", preset="toy"), "action_unit": ActionUnitConfig(network="anfl")})
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+from emo_perception.config import EmotionConfig
+from emo_perception.stages import detected_faces, learned_action_units
+from emo_perception.stages.emotion import FacesInFrame, make_emotion_stage
+from emo_perception.types import Faces, FaceTrack, Frame
+stage = make_emotion_stage(EmotionConfig(network="er_resnet", preset="toy", weights="random", threads=1))
+points = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
+face = FaceTrack(1, 0.9, 0, np.array([10, 10, 40, 40], np.float32), points, np.zeros(3, np.float32))
+said = stage(FacesInFrame(Frame(0, np.zeros((60, 60, 3), np.uint8)), Faces(0, "", (60, 60), (face,))))
+print(stage.selection.engine.backend, len(said.faces), [name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def test_built_networks_run_without_torch(toy_engines: Callable[..., Path], tmp_path: Path) -> None:
+    """On a robot that has the engines of one backend and no torch."""
+    engines = toy_engines("er_resnet", backend="onnxruntime") / "engines"
+    (tmp_path / "engines").mkdir()
+    (built,) = engines.glob("er_resnet-toy-onnxruntime-*")
+    (tmp_path / "engines" / built.name).symlink_to(built)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], env={**os.environ, "EMO_CACHE": str(tmp_path)}, capture_output=True,
+        text=True, check=False, timeout=120, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.stdout == "onnxruntime 1 []\n", done.stderr
