@@ -12,13 +12,15 @@ from typing import Any
 
 
 class Server:
-    """``behaviour``: good (``answer`` decides the text), slow, dies, nonsense, error, endless."""
+    """``behaviour``: good (``answer`` decides the text), slow, dies, nonsense, error, endless, busy (the first
+    ``busy`` requests get 429 with ``retry_after``)."""
 
     def __init__(self, behaviour: str, answer: Callable[[str], str]) -> None:
         self.behaviour, self.answer = behaviour, answer
         self.asked: list[dict[str, Any]] = []
         self.authorization: list[str | None] = []
         self.go_on = threading.Event()
+        self.busy, self.retry_after = 0, ""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,6 +39,13 @@ class Server:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         self.asked.append({"path": handler.path, **body})
         self.authorization.append(handler.headers["Authorization"])
+        if self.busy > 0:
+            self.busy -= 1
+            handler.send_response(429)
+            handler.send_header("Retry-After", self.retry_after)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
         if self.behaviour == "error":
             handler.send_error(500)
             return

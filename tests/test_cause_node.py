@@ -10,13 +10,14 @@ import pytest
 from action_msgs.msg import GoalStatus
 from cause_scenes import START_NS, at, frames, says
 from chat_server import chat_server
+from fame_cache import ANSWER, public_files, video, write_fame
 from rclpy.action import ActionClient
 from std_msgs.msg import String
 
 from emo_models import weights
 from emo_models.fetch import Puller
 from emo_msgs.action import ExplainEmotion
-from emo_msgs.msg import EmotionCause, EmotionFeatures, SourceState, Tensor, Utterance
+from emo_msgs.msg import EmotionCause, EmotionFeatures, SourceState, Tensor, Utterance, VisualContext
 from emo_perception import from_msg, jsonl
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.nodes import convert, qos
@@ -39,6 +40,7 @@ class Peer(graph_peer.Peer):
         super().__init__()
         self.features = self.node.create_publisher(EmotionFeatures, "emotion_features", qos.RESULT)
         self.utterances = self.node.create_publisher(Utterance, "utterances", qos.RESULT)
+        self.video = self.node.create_publisher(VisualContext, "visual_context", qos.RESULT)
         self.state = self.node.create_publisher(SourceState, "source_state", qos.STATE)
         self.causes: list[EmotionCause] = self.hear(EmotionCause, "emotion_cause", qos.CAPTION)
         self.texts: list[String] = self.hear(String, "emotion_cause/text", qos.CAPTION)
@@ -49,6 +51,8 @@ class Peer(graph_peer.Peer):
         for item in items:
             if hasattr(item, "faces"):
                 self.features.publish(convert.frame_msgs(item).features)
+            elif hasattr(item, "tensors"):
+                self.video.publish(convert.visual_context_msg(item))
             else:
                 self.utterances.publish(convert.utterance_msg(item))
             self.executor.spin_once(timeout_sec=0.005)
@@ -271,9 +275,40 @@ def test_missing_weights_are_told_with_the_command_and_looked_for_again(tmp_path
         peer.close()
 
 
+FAME = ("-p", "explainer:=fame", "-p", "preset:=toy")
+
+
+def test_fame_explains_over_dds_streams_its_words_and_is_cancelled_between_two_of_them(tmp_path):
+    """With a network that goes on for hundreds of words, so that there is something to cancel."""
+    pytest.importorskip("transformers")
+    write_fame(public_files(tmp_path), endless=True)
+    with running(*FAME, EMO_CACHE=str(tmp_path)) as (peer, _):
+        peer.until(lambda: peer.video.get_subscription_count() == 1, "the node listens to the video")
+        peer.tell(*scene())
+        peer.send(video(spoken()), spoken())
+        peer.until(lambda: any(c.target_utterance for c in peer.causes), "an explanation")
+        cause = next(c for c in peer.causes if c.target_utterance)
+        assert cause.text.startswith(ANSWER)
+        assert (cause.model, cause.abstained) == ("fame/toy", False)
+        assert {e.kind for e in cause.evidence} >= {"utterance", "face"}
+        peer.send(video(says(6, 7, "Ben", DOOR, 2), width=1024))
+        peer.until(lambda: peer.own("failed") == "1", "video of another network is counted as failed")
+        peer.until(lambda: peer.own("answers_cut") == "1", "the answer in the diagnostics")
+        assert (peer.own("network"), peer.own("without_video")) == ("fame/toy, fame.safetensors", "0")
+        handle = peer.ask(target=ExplainEmotion.Goal.UTTERANCE, utterance_id="Ana@2.2")
+        peer.until(lambda: len(peer.feedback) > 2, "the first words of an answer that goes on for long")
+        future = handle.cancel_goal_async()
+        peer.tell(*frames(4, 4.2, f1="neutral", f2="neutral"))
+        peer.until(future.done, "the cancellation is taken")
+        assert peer.answer(handle).status == GoalStatus.STATUS_CANCELED
+        assert all(ANSWER.startswith(text) or text.startswith(ANSWER) for text in peer.feedback)
+    assert "set visual.preset and cause.preset to the same" in peer.output
+
+
 @pytest.mark.parametrize(
     ("argument", "text"),
     [
+        ("explainer:=server", "cause.chat_url: expected the server that explains"),
         ("window_s:=0.0", "cause.window_s: expected a value in [1, 600], got 0.0"),
         ("chat_url:=localhost", "cause.chat_url: expected a base URL"),
         ("memory_tokens:=many", "cause.memory_tokens: expected int, got str 'many'"),

@@ -116,6 +116,7 @@ def published(tmp_path: Path) -> dict[str, str]:
     parameters.write_text(
         "/**/source: {ros__parameters: {uri: 'test://', encoding: both}}\n"
         "/**/perception: {ros__parameters: {autostart: false}}\n"
+        "/**/visual: {ros__parameters: {clips: true}}\n"
         "/**/cause: {ros__parameters: {persist: false}}\n"
     )
     rclpy.init(args=["--ros-args", "--params-file", str(parameters)])

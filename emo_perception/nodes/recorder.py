@@ -29,7 +29,8 @@ LOOK_S = 0.2
 DRAIN_S = 0.3
 """At the end: what has arrived by then, but waits for the executor, is still recorded."""
 
-#: Images are recorded as JPEG only: raw ones, at 27 MB/s, would fill a disk and starve the graph.
+#: Images are recorded as JPEG only: raw ones, at 27 MB/s, would fill a disk and starve the graph. Visual tokens are left
+#: out: 1 MB/s, biometric, and whoever plays the images gets them again.
 JPEG = "image_raw/compressed"
 RESULTS: tuple[tuple[str, type[Any], QoSProfile], ...] = (
     ("audio", msg.AudioChunk, qos.AUDIO_PUB),

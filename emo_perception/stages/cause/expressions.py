@@ -37,11 +37,11 @@ class Expressions:
         self._seen.clear()
 
     def between(self, start_ns: int, end_ns: int) -> dict[int, tuple[str, float]]:
-        """Face -> the emotion of the highest mean probability in ``[start_ns, end_ns]`` and that, by track."""
+        """Face -> the emotion of the highest mean probability in ``[start_ns, end_ns)`` and that, by track."""
         found: dict[int, list[NDArray[np.float32]]] = {}
         labels: dict[int, tuple[str, ...]] = {}
         for stamp_ns, track_id, names, probabilities in self._seen:
-            if start_ns <= stamp_ns <= end_ns and labels.setdefault(track_id, names) == names:
+            if start_ns <= stamp_ns < end_ns and labels.setdefault(track_id, names) == names:
                 found.setdefault(track_id, []).append(probabilities)
         means = {track_id: np.mean(rows, axis=0) for track_id, rows in sorted(found.items())}
         return {t: (labels[t][int(mean.argmax())], float(mean.max())) for t, mean in means.items()}

@@ -32,10 +32,14 @@ _NAMES_OF: Final = {
     "sad": {"sad", "sadly", "sadness", "upset"},
     "angry": {"angry", "angrily", "anger"},
     "surprised": {"surprised", "surprise"},
-    "scared": {"scared", "fear", "frightened"},
+    "scared": {"scared", "afraid", "fear", "frightened"},
     "disgusted": {"disgusted", "disgust"},
 }  # fmt: skip
 _EMOTION_WORDS: Final = frozenset().union(*_NAMES_OF.values())
+#: Words by which an explanation links what is known; a sentence in other words needs none of them.
+_OF_REASONS: Final = (
+    "although by can cannot could does doing done if may might must no not now only since though told will would"
+)
 #: They begin with a capital and name nobody.
 _PRONOUNS: Final = frozenset(
     "i i'm i've i'd i'll he she it we you nobody everybody everyone something nothing au".split()  # noqa: SIM905
@@ -96,7 +100,7 @@ def unfounded(text: str, cause: Cause, who: str, said: str) -> str:
     """
     if problem := _shape(text):
         return problem
-    if foreign := foreign_words(text, cause, said):
+    if foreign := foreign_words(text, cause, f"{said} {_OF_REASONS}"):
         return _not_there(foreign)
     places = _first_places(text, _people(cause) | {who})
     if min(places, key=lambda name: places[name], default="") != who:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Words that make a clause worth telling where the sentence never ended.
 LEAST_WORDS: Final = 4
 RANDOM: Final = "random weights: not valid"
-_SENTENCE: Final = re.compile(r"^.*[.!?](?=[\s”\"']|$)", re.DOTALL)
+_SENTENCE: Final = re.compile(r"^.*[.!?][”\"']?(?=\s|$)", re.DOTALL)
 _CLAUSE: Final = re.compile(r"^(.*\w)\s*[,;:]", re.DOTALL)
 
 
@@ -84,11 +84,12 @@ class FameExplainer:
             prompt, features, self.loaded.prompts, cache=self._cache,
             cancelled=lambda: cancelled() or bool(limit_s and time.monotonic() - began_s > limit_s),
         )  # fmt: skip
-        known, first_s = case.words(), 0.0
+        known, first_s, told = case.words(), 0.0, ""
         for _ in answer:
             first_s = first_s or time.monotonic() - began_s
-            whole = answer.text[: max(answer.text.rfind(" "), 0)].strip()
-            if whole and not self._invalid(case) and not strangers(whole, known):
+            whole = answer.text[: max(answer.text.rfind(" "), 0)].strip()  # the last word may still grow
+            if whole != told and not self._invalid(case) and not strangers(whole, known):
+                told = whole
                 heard(whole)
         self._measure(answer, prompt.fixed, time.monotonic() - began_s, first_s)
         if answer.finish == "cancelled" and cancelled():
@@ -97,6 +98,11 @@ class FameExplainer:
 
     def check(self, context: VisualContext) -> None:
         """Raises ``ValueError`` for tokens of another vision tower, or more of them than the network takes."""
+        if "rows" not in context.tensors:
+            raise ValueError(
+                f"visual context of utterance {context.utterance_id!r}: expected the tensors rows and patches, got "
+                f"{', '.join(context.tensors) or 'nothing'}; set visual.frames"
+            )
         rows, patches = (np.shape(context.tensors.get(name, ())) for name in ("rows", "patches"))
         most = self.loaded.network.config.frames
         good = patches == (self._patches, self._dim) and len(rows) == 2 and rows[1] == self._dim and 0 < rows[0] <= most
