@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
+import pytest
 from numpy.typing import NDArray
 
-from emo_models.checkpoints import load_weights
-from emo_models.networks.ecpa.captions import CaptionTokenizer
-from emo_models.networks.ecpa.pretrained import load_tokenizer
-from emo_models.weights import cache_dir
-from emo_perception.config import CaptionConfig, Config
-from emo_perception.perception import Chain
-from emo_perception.stages.caption import make_writer
-from emo_perception.types import Caption, EmotionFeatures, Frame
-from training.datasets.record import Record
-from training.prepare.clips import prepare_clip
-from training.prepare.faces import FaceTrack
-from training.prepare.video import Video
-from training.tasks.ecpa_data import NORM, clip_tensor
+torch = pytest.importorskip("torch", reason="ECPA needs torch")
+for package in ("transformers", "accelerate", "openpyxl", "av"):
+    pytest.importorskip(package, reason="clips are prepared with what training needs")
+
+from emo_models.checkpoints import load_weights  # noqa: E402
+from emo_models.networks.ecpa.captions import CaptionTokenizer  # noqa: E402
+from emo_models.networks.ecpa.pretrained import load_tokenizer  # noqa: E402
+from emo_models.preprocess import normalise  # noqa: E402
+from emo_models.weights import cache_dir  # noqa: E402
+from emo_perception.config import CaptionConfig, Config  # noqa: E402
+from emo_perception.perception import Chain  # noqa: E402
+from emo_perception.stages.caption import make_writer  # noqa: E402
+from emo_perception.types import Caption, EmotionFeatures, Frame  # noqa: E402
+from training.datasets.record import Record, Span  # noqa: E402
+from training.prepare.clips import prepare_clip  # noqa: E402
+from training.prepare.faces import FaceTrack  # noqa: E402
+from training.prepare.video import Video  # noqa: E402
+from training.tasks.ecpa_data import NORM, clip_tensor  # noqa: E402
 
 #: Nothing is withheld: what is compared are the words.
 EVERYTHING = {"deadline_s": 0.0, "min_confidence": 0.0}
@@ -55,18 +58,33 @@ class Seen:
             self.points.setdefault(face.track.track_id, {})[features.stamp_ns] = face.track.points
 
 
-def by_stages(configs: Mapping[str, Config], frames: Sequence[Frame]) -> Seen:
-    """The stages of the graph, nothing dropped and no deadline."""
-    caption = configs["caption"]
-    assert isinstance(caption, CaptionConfig)
-    seen = Seen()
-    with closing(Chain(configs)) as chain, closing(make_writer(caption.with_values(EVERYTHING))) as writer:
-        for item in chain.offline(frames):
+class Stages:
+    """The stages of the graph, nothing dropped and no deadline. Loaded once for any number of streams."""
+
+    def __init__(self, configs: Mapping[str, Config]) -> None:
+        caption = configs["caption"]
+        assert isinstance(caption, CaptionConfig)
+        self._chain = Chain(configs)
+        self._writer = make_writer(caption.with_values(EVERYTHING))
+
+    def __call__(self, frames: Iterable[Frame]) -> Seen:
+        """A stream, with later stamps than the one before; nobody in it is known from there."""
+        seen = Seen()
+        self._writer.reset()
+        for stage in (*self._chain.stages, self._chain.visual):
+            if stage is not None:
+                stage.reset()
+        for item in self._chain.offline(frames):
             if isinstance(item, EmotionFeatures):
                 seen.see(item)
-            seen.captions += writer(item)
-        seen.captions += writer.flush()
-    return seen
+            seen.captions += self._writer(item)
+        seen.captions += self._writer.flush()
+        return seen
+
+    def close(self) -> None:
+        """Free the engines."""
+        self._chain.close()
+        self._writer.close()
 
 
 @dataclass(frozen=True)
@@ -113,8 +131,6 @@ class _Known:
 
 
 def _normalised(face: NDArray[np.uint8]) -> NDArray[np.float32]:
-    from emo_models.preprocess import normalise
-
     return normalise(face, NORM.mean, NORM.std)
 
 
@@ -135,8 +151,6 @@ def said(caption: Caption) -> str:
     return caption.text or caption.abstain_reason.partition("would have said: ")[2]
 
 
-def frames_of(file: Path) -> list[Frame]:
-    """The images of a video, as perception takes them."""
-    from training.datasets.record import Span
-
-    return list(Video([Span(file)]).frames())
+def frames_of(span: Span, begin_ns: int) -> list[Frame]:
+    """The images of a video, as perception takes them; ``begin_ns``: stamp of the first."""
+    return [replace(frame, stamp_ns=begin_ns + frame.stamp_ns) for frame in Video([span]).frames()]
