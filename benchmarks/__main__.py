@@ -1,9 +1,10 @@
 """``python -m benchmarks``: what the stages cost; one run, one report, the start profile's parts or those that are named.
 
 start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
-a cause. hour: memory over an hour of a simulated stream. engines: compiled networks of the papers against eager torch,
-built where they are missing (make engines; at paper size half an hour), so only where it is named. Exit code 1 when a
-goal is missed.
+a cause. hour: memory over an hour of a simulated stream. Only where they are named, for they build engines that are missing
+(make engines): engines: compiled networks of the papers against eager torch, at paper size half an hour; captions: ECPA's
+cache, its writer, and the delay of its captions; causes: FAME-Net's delay after short and long dialogues (any weights do).
+Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
+from benchmarks import captions, causes, clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
 from emo_models.engines import EngineError, catalogue
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
@@ -34,17 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the clips (%(default)s)")
-    parser.add_argument("--preset", choices=catalogue.BUILT_PROFILES, default="paper", help="of engines (%(default)s)")
+    parser.add_argument(
+        "--preset",
+        choices=catalogue.BUILT_PROFILES,
+        help="of engines (default: paper) and captions, causes (default: toy)",
+    )
     parser.add_argument("--network", action="append", metavar="NAME", help="of engines: only this one; repeatable")
     arguments = parser.parse_args(argv)
-    arguments.parts = arguments.parts or [name for name in PARTS if name != "engines"]
+    arguments.parts = arguments.parts or [name for name in PARTS if name not in BUILT]
     unknown = [name for name in arguments.parts if name not in PARTS]
     if unknown:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
     load = os.getloadavg()[0]
     try:
-        if arguments.parts != ["engines"]:
-            graph.prepare_ros()
+        graph.prepare_ros()
+        if set(arguments.parts) - BUILT:
             with Puller() as puller:
                 for name in (*speech.PEOPLE, *profiles()[PROFILE]):
                     puller.pull(card(name))
@@ -79,7 +84,19 @@ def _hour(_: argparse.Namespace) -> page.Part:
 
 
 def _engines(arguments: argparse.Namespace) -> page.Part:
-    return engines.part(engines.measure(arguments.preset, arguments.network or catalogue.names(arguments.preset), _say))
+    preset = arguments.preset or "paper"
+    return engines.part(engines.measure(preset, arguments.network or catalogue.names(preset), _say))
+
+
+def _captions(arguments: argparse.Namespace) -> page.Part:
+    return captions.part(captions.measure(arguments.preset or "toy", _say))
+
+
+def _causes(arguments: argparse.Namespace) -> page.Part:
+    with Puller() as puller:
+        for name in ("minilm", "minilm_tokenizer"):
+            puller.pull(card(name))
+    return causes.part(causes.measure(arguments.preset or "toy", _say))
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
@@ -88,7 +105,11 @@ PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "dialogue": _dialogue,
     "hour": _hour,
     "engines": _engines,
+    "captions": _captions,
+    "causes": _causes,
 }
+#: Parts of the networks that are built or trained, which need torch and none of the profile's files.
+BUILT = {"engines", "captions", "causes"}
 
 
 def measure(folder: Path, seconds: float) -> tuple[report.Figures, str]:
