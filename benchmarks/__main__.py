@@ -3,7 +3,8 @@
 start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
 a cause. hour: memory over an hour of a simulated stream. Only where they are named, for they build engines that are missing
 (make engines): engines: compiled networks of the papers against eager torch, at paper size half an hour; captions: ECPA's
-cache, its writer, and the delay of its captions. Exit code 1 when a goal is missed.
+cache, its writer, and the delay of its captions; causes: FAME-Net's delay after short and long dialogues (any weights do).
+Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import captions, clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
+from benchmarks import captions, causes, clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
 from emo_models.engines import EngineError, catalogue
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the clips (%(default)s)")
     parser.add_argument(
-        "--preset", choices=catalogue.BUILT_PROFILES, help="of engines (default: paper) and captions (default: toy)"
+        "--preset",
+        choices=catalogue.BUILT_PROFILES,
+        help="of engines (default: paper) and captions, causes (default: toy)",
     )
     parser.add_argument("--network", action="append", metavar="NAME", help="of engines: only this one; repeatable")
     arguments = parser.parse_args(argv)
@@ -89,6 +92,13 @@ def _captions(arguments: argparse.Namespace) -> page.Part:
     return captions.part(captions.measure(arguments.preset or "toy", _say))
 
 
+def _causes(arguments: argparse.Namespace) -> page.Part:
+    with Puller() as puller:
+        for name in ("minilm", "minilm_tokenizer"):
+            puller.pull(card(name))
+    return causes.part(causes.measure(arguments.preset or "toy", _say))
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "start": _start,
     "speech": _speech,
@@ -96,9 +106,10 @@ PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "hour": _hour,
     "engines": _engines,
     "captions": _captions,
+    "causes": _causes,
 }
-#: Parts that need engines, and no public files.
-BUILT = {"engines", "captions"}
+#: Parts of the networks that are built or trained, which need torch and none of the profile's files.
+BUILT = {"engines", "captions", "causes"}
 
 
 def measure(folder: Path, seconds: float) -> tuple[report.Figures, str]:

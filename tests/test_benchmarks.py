@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import captions, clips, dialogue, graph, hour, naive, page, report, scenes, speech, stages
+from benchmarks import captions, causes, clips, dialogue, graph, hour, naive, page, report, scenes, speech, stages
 from benchmarks.__main__ import main
 from benchmarks.graph import GraphRun
 from benchmarks.stages import StagesRun
@@ -109,6 +109,20 @@ def test_causes_are_heard_over_dds() -> None:
     run = dialogue.measure(scenes.utterances("heldout", 20.0)[:8])
     assert run.explained == run.emotional > 0
     assert run.latency_ms[1] >= run.latency_ms[0] > 0
+
+
+def test_causes_of_fame_after_a_short_and_a_longer_dialogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    for name in ("minilm", "minilm_tokenizer"):
+        (tmp_path / weights.card(name).file).symlink_to(pull(name))
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path))
+    run = causes.measure("toy", seconds=(2, 5), turns=1)
+    assert [delay.lines for delay in (*run.sparse, *run.dense)] == [4, 4, 0, 1]
+    for delay in run.sparse:
+        reused, fixed = (int(n) for n in delay.reused.removesuffix(" tokens").split(" of "))
+        assert 0 < reused < fixed < delay.tokens
+        assert delay.answer_ms > delay.cold_ms > 0
+    assert "random weights" in causes.part(run).text
 
 
 def test_two_minutes_of_a_stream() -> None:
