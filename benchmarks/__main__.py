@@ -1,9 +1,9 @@
 """``python -m benchmarks``: what the stages cost; one run, one report, the start profile's parts or those that are named.
 
 start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
-a cause. hour: memory over an hour of a simulated stream. engines: compiled networks of the papers against eager torch,
-built where they are missing (make engines; at paper size half an hour), so only where it is named. Exit code 1 when a
-goal is missed.
+a cause. hour: memory over an hour of a simulated stream. Only where they are named, for they build what is missing (make
+engines): engines: compiled networks of the papers against eager torch, at paper size half an hour; streaming: visual tokens,
+what is left to do at an utterance's end, and memory after thousands of windows. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
+from benchmarks import clips, dialogue, engines, graph, hour, naive, page, report, speech, stages, streaming
 from emo_models.engines import EngineError, catalogue
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
@@ -34,16 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the clips (%(default)s)")
-    parser.add_argument("--preset", choices=catalogue.BUILT_PROFILES, default="paper", help="of engines (%(default)s)")
+    parser.add_argument(
+        "--preset", choices=catalogue.BUILT_PROFILES, help="of engines (default: paper) and streaming (default: toy)"
+    )
     parser.add_argument("--network", action="append", metavar="NAME", help="of engines: only this one; repeatable")
     arguments = parser.parse_args(argv)
-    arguments.parts = arguments.parts or [name for name in PARTS if name != "engines"]
+    arguments.parts = arguments.parts or [name for name in PARTS if name not in BUILT]
     unknown = [name for name in arguments.parts if name not in PARTS]
     if unknown:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
     load = os.getloadavg()[0]
     try:
-        if arguments.parts != ["engines"]:
+        if not BUILT.issuperset(arguments.parts):
             graph.prepare_ros()
             with Puller() as puller:
                 for name in (*speech.PEOPLE, *profiles()[PROFILE]):
@@ -79,7 +81,12 @@ def _hour(_: argparse.Namespace) -> page.Part:
 
 
 def _engines(arguments: argparse.Namespace) -> page.Part:
-    return engines.part(engines.measure(arguments.preset, arguments.network or catalogue.names(arguments.preset), _say))
+    preset = arguments.preset or "paper"
+    return engines.part(engines.measure(preset, arguments.network or catalogue.names(preset), _say))
+
+
+def _streaming(arguments: argparse.Namespace) -> page.Part:
+    return streaming.part(streaming.measure(arguments.preset or "toy", _say))
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
@@ -88,7 +95,10 @@ PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "dialogue": _dialogue,
     "hour": _hour,
     "engines": _engines,
+    "streaming": _streaming,
 }
+#: Parts that build engines, and need nothing of the start profile.
+BUILT = {"engines", "streaming"}
 
 
 def measure(folder: Path, seconds: float) -> tuple[report.Figures, str]:
