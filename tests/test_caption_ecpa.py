@@ -99,9 +99,11 @@ def test_a_clip_waits_for_the_features_of_its_frames(make: Callable[..., Any], e
     assert writer(first) == writer(shown.context(ecpa.network)) == []
     assert [c.text for item in rest for c in writer(item)] == [expected.text]
     assert writer.counts()["clips_waiting"] == 0
+    assert writer.counts()["frames_without_features"] == 0
     late = shown.later(1)
     assert writer(late.context(ecpa.network)) == []
     assert writer.flush()[0].abstain_reason.startswith("no features of the clip's frames came")
+    assert writer.counts()["frames_without_features"] == 4
 
 
 def test_words_that_were_not_measured_make_a_caption_ungrounded(

@@ -63,3 +63,17 @@ def test_opengraphau_outputs():
 def test_aus_of_single_data_sets_are_among_the_27():
     assert set(labels.BP4D_AUS) | set(labels.DISFA_AUS) < set(labels.OPENGRAPHAU_MAIN)
     assert (len(labels.BP4D_AUS), len(labels.DISFA_AUS)) == (12, 8)
+
+
+def test_classes_are_reported_once_under_rep155_names_or_their_own():
+    names, places = labels.reported_names(labels.VOCABULARIES["mafw11"])
+    assert names == (
+        "angry", "disgusted", "scared", "happy", "neutral", "sad", "surprised", "contempt", "vulnerable", "disappointed"
+    )  # fmt: skip
+    assert [names[place] for place in places] == [*names[:8], "scared", *names[8:]]
+    for vocabulary in labels.VOCABULARIES.values():
+        names, places = labels.reported_names(vocabulary)
+        assert len(places) == len(vocabulary)
+        assert set(places) == set(range(len(names)))
+    with pytest.raises(KeyError, match="no REP-155 name for emotion 'hungry'"):
+        labels.reported_names(("happy", "hungry"))

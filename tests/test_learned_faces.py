@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +63,7 @@ def five(x: float, y: float, side: float = 60, turn: float = 0.0) -> np.ndarray:
     """Five points of a face about (x, y)."""
     cos, sin = math.cos(turn), math.sin(turn)
     around = (ARCFACE_112 - 56) * side / 112 @ np.array([[cos, sin], [-sin, cos]])
-    return (around + (x, y)).astype(np.float32)
+    return (np.array([x, y]) + around).astype(np.float32)
 
 
 def faces(*points: np.ndarray, stamp_ns: int = 0, expired: tuple[int, ...] = ()) -> Faces:
@@ -430,3 +433,31 @@ def test_without_random_weights_allowed_the_chain_says_what_to_type() -> None:
         EngineError, match=r"face: no engine 'detector' \(toy, fp32\) .* random numbers .* type: emo engines build"
     ):
         Chain({"face": FaceConfig(detector="scrfd", preset="toy"), "action_unit": ActionUnitConfig(network="anfl")})
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+from emo_perception.config import EmotionConfig
+from emo_perception.stages import detected_faces, learned_action_units
+from emo_perception.stages.emotion import FacesInFrame, make_emotion_stage
+from emo_perception.types import Faces, FaceTrack, Frame
+stage = make_emotion_stage(EmotionConfig(network="er_resnet", preset="toy", weights="random", threads=1))
+points = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
+face = FaceTrack(1, 0.9, 0, np.array([10, 10, 40, 40], np.float32), points, np.zeros(3, np.float32))
+said = stage(FacesInFrame(Frame(0, np.zeros((60, 60, 3), np.uint8)), Faces(0, "", (60, 60), (face,))))
+print(stage.selection.engine.backend, len(said.faces), [name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def test_built_networks_run_without_torch(toy_engines: Callable[..., Path], tmp_path: Path) -> None:
+    """On a robot that has the engines of one backend and no torch."""
+    engines = toy_engines("er_resnet", backend="onnxruntime") / "engines"
+    (tmp_path / "engines").mkdir()
+    (built,) = engines.glob("er_resnet-toy-onnxruntime-*")
+    (tmp_path / "engines" / built.name).symlink_to(built)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], env={**os.environ, "EMO_CACHE": str(tmp_path)}, capture_output=True,
+        text=True, check=False, timeout=120, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.stdout == "onnxruntime 1 []\n", done.stderr

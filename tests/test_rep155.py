@@ -77,6 +77,11 @@ def test_every_class_of_every_network_is_an_expression_of_rep_155(vocabulary) ->
         assert said.expression in REP155_EXPRESSIONS
 
 
+def test_what_rep_155_has_no_name_for_is_not_said() -> None:
+    said = rep155.expression(FaceEmotion(3, "mafw11", ("sad", "contempt"), np.array([0.4, 0.6], np.float32)))
+    assert said == ("", 0.0)
+
+
 def test_without_a_network_there_is_no_expression() -> None:
     assert rep155.expression(face((0, 0, 1, 1)).emotion) == ("", 0.0)
 

@@ -301,6 +301,12 @@ def test_nobody_is_named_where_it_is_not_clear() -> None:
     assert watched(talks(1), frames=3) == 0
 
 
+def test_without_a_mesh_no_speaker_is_named_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    assert watched(lambda i: person(1, i % 2, mesh=False)) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["faces come without a mesh (face.detector: scrfd): nobody's lips are seen, no speaker is named"]
+
+
 def test_mouths_of_another_time_are_forgotten() -> None:
     watch = MouthWatch(1.0)
     for second in range(3):

@@ -22,6 +22,7 @@ from emo_perception.config import ConfigError, FaceConfig
 from emo_perception.perception import Chain
 from emo_perception.stages.action_units import Baseline
 from emo_perception.stages.detectors import BlazeFace, SlimFace
+from emo_perception.stages.head_pose import pose_ypr
 from emo_perception.types import EmotionFeatures, FaceFeatures, Frame
 
 MS = 1_000_000
@@ -203,6 +204,12 @@ def test_offline_is_reproducible_to_the_bit() -> None:
 
 
 # Parts
+
+
+def test_five_points_tell_where_a_head_points_as_the_mesh_does(chain: Chain) -> None:
+    for face in chain.face(still(picture("group_photo"), 1)[0]).faces:
+        off = np.abs(np.degrees(pose_ypr(face.points) - face.pose_ypr))
+        assert np.all(off < (5, 12, 5)), off
 
 
 def test_both_detectors_find_the_portrait() -> None:

@@ -19,11 +19,17 @@ class CaptionConfig(LearnedConfig):
         choices=("evidence", "ecpa"),
         fixed=True,
     )
-    stride_s: float = param(1.0, "time between two captions, seconds", low=0.1, high=60.0)
-    window_s: float = param(4.0, "how far back a caption looks, seconds", low=0.5, high=60.0)
+    stride_s: float = param(
+        1.0, "time between two captions, seconds; a network's come with its clips (visual.stride_s)", low=0.1, high=60.0
+    )
+    window_s: float = param(
+        4.0, "how far back a caption looks, seconds; a network's as far as its clips", low=0.5, high=60.0
+    )
     min_confidence: float = param(0.35, "below this a caption abstains", low=0.0, high=1.0)
-    min_intensity: float = param(0.25, "weakest action unit that is worth a phrase", low=0.05, high=1.0)
-    max_people: int = param(3, "people described in one sentence", low=1, high=16)
+    min_intensity: float = param(
+        0.25, "weakest action unit that is worth a phrase, or proves one of a network", low=0.05, high=1.0
+    )
+    max_people: int = param(3, "people described in one sentence, or captioned by a network", low=1, high=16)
     deadline_s: float = param(
         2.0,
         "a network's caption goes out this long after its clip at the latest, as far as it got; 0 = no limit",

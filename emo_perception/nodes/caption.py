@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
@@ -22,6 +20,7 @@ from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkSta
 from emo_perception.nodes.loading import Loading
 from emo_perception.nodes.parameters import declare
 from emo_perception.stages.caption import CaptionWriter, make_writer
+from emo_perception.streaming.gaps import StampGaps
 from emo_perception.streaming.mailbox import DropPolicy, Mailbox
 from emo_perception.streaming.stats import StageStats
 from emo_perception.streaming.timeline import Admission, Timeline
@@ -38,33 +37,9 @@ STOP_S = 2.0
 Input: TypeAlias = "EmotionFeatures | VisualContext"
 
 
-class StampGaps:
-    """Counts what is missing in a stream of regular stamps: intervals well over the usual one (the median of the last)."""
-
-    def __init__(self) -> None:
-        self.gaps = 0
-        self.missing = 0
-        self._last_ns: int | None = None
-        self._intervals_ns: deque[int] = deque(maxlen=31)
-
-    def see(self, stamp_ns: int) -> None:
-        """Take the next stamp into account; one that is older starts anew."""
-        interval_ns = stamp_ns - self._last_ns if self._last_ns is not None else 0
-        self._last_ns = stamp_ns
-        if interval_ns <= 0:
-            self._intervals_ns.clear()
-            return
-        if len(self._intervals_ns) >= 5:
-            usual_ns = statistics.median(self._intervals_ns)
-            if interval_ns > 1.75 * usual_ns:
-                self.gaps += 1
-                self.missing += round(interval_ns / usual_ns) - 1
-        self._intervals_ns.append(interval_ns)
-
-
 class CaptionNode(Node):
     """Subscribes ``emotion_features``, ``source_state`` and, where a network writes, ``visual_context``; publishes
-    ``emotion_caption``, ``emotion_caption/text`` and, of a network, ``emotion_caption/partial``.
+    ``emotion_caption``, ``emotion_caption/text`` and, while a network writes, ``emotion_caption/partial``.
 
     An abstention goes out on ``emotion_caption`` only, and only where the parameter allows; a text that claims what
     was not measured (``grounded`` false) is withheld and counted. Partial captions are not checked yet.
@@ -84,19 +59,14 @@ class CaptionNode(Node):
             self._counts["overtaken"] = 0
         self._newest_clip: VisualContext | None = None
         self._misfit = ""
-        self._spoken: dict[int, str] = {}
         self._ended, self._closing = threading.Event(), threading.Event()
         override = qos.overridable()
         self._captions = self.create_publisher(
             EmotionCaption, "emotion_caption", qos.CAPTION, qos_overriding_options=override
         )
         self._text = self.create_publisher(String, "emotion_caption/text", qos.CAPTION, qos_overriding_options=override)
-        self._partial = (
-            self.create_publisher(
-                EmotionCaption, "emotion_caption/partial", qos.RESULT, qos_overriding_options=override
-            )
-            if learned
-            else None
+        self._partial = self.create_publisher(
+            EmotionCaption, "emotion_caption/partial", qos.RESULT, qos_overriding_options=override
         )
         self._worker = threading.Thread(target=self._work, name="emo-caption", daemon=True)
         self._worker.start()
@@ -175,8 +145,8 @@ class CaptionNode(Node):
             writer.reset()  # what was gathered under other values does not fit the new ones
         clip = isinstance(message, VisualContext)
         stamp_ns = from_msg.stamp_ns(message.header.stamp)
-        if clip and message is not self._newest_clip:
-            self._counts["overtaken"] += 1  # a newer one waits already: this one would be late, and the next later
+        if clip and self._overtaken(message, arrived_s):
+            self._counts["overtaken"] += 1
             return
         if not clip and not self._admit(stamp_ns):
             return
@@ -184,6 +154,11 @@ class CaptionNode(Node):
             item = from_msg.visual_context(message) if clip else from_msg.features(message)
             captions = writer(item, arrived_s)
         self._publish(captions)
+
+    def _overtaken(self, clip: VisualContext, arrived_s: float) -> bool:
+        """A newer clip waits, and half of this one's time is over: it would be late, and the next one later still."""
+        spent_s, deadline_s = time.monotonic() - arrived_s, self.parameters.current.deadline_s
+        return clip is not self._newest_clip and 0 < deadline_s < 2 * spent_s
 
     def _admit(self, stamp_ns: int) -> bool:
         admission = self._timeline.admit(stamp_ns)
@@ -199,8 +174,7 @@ class CaptionNode(Node):
     # What goes out
 
     def _tell_partial(self, caption: Caption) -> None:
-        if self._partial is not None:
-            self._partial.publish(convert.caption_msg(caption))
+        self._partial.publish(convert.caption_msg(caption))
 
     def _publish(self, captions: Iterable[Caption]) -> None:
         for caption in captions:
@@ -223,7 +197,7 @@ class CaptionNode(Node):
 
     def _status(self) -> Status:
         if self._writer is None:
-            return self._loading.status("caption", "the caption network")
+            return self._loading.status("caption", "the engines of the caption network")
         status = self._work_status()
         return replace(status, level=Level.ERROR, message=self._misfit) if self._misfit else status
 

@@ -91,7 +91,7 @@ class EcpaWriter:
         self._network, self._partial, self._clock = network, partial, clock
         self._model = f"ecpa/{network.preset}"
         self._counts = dict.fromkeys(
-            ("clips", "clips_dropped", "cut", "too_late", "left_out", "without_features", "restarts"), 0
+            ("clips", "clips_dropped", "cut", "too_late", "left_out", "frames_without_features", "restarts"), 0
         )
         self._delays_s: deque[float] = deque(maxlen=RECENT)
         self.reset()
@@ -185,8 +185,8 @@ class EcpaWriter:
         """The captions of one clip. Raises :class:`EngineError` for faces that the engines cannot read."""
         rows = self._ring.at(clip.stamps)
         people = _people(rows)
-        if not people and any(row is None for row in rows):
-            self._counts["without_features"] += 1
+        self._counts["frames_without_features"] += rows.count(None)
+        if not any(row is not None for row in rows):
             why = "yet" if not complete else "at all: are perception.features_every 1 and its frames not dropped?"
             return self._abstain_once(clip, "features", f"no features of the clip's frames came {why}")
         if not people:

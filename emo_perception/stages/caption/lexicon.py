@@ -162,15 +162,15 @@ UNSPOKEN: Final = {11: "the public networks that report it are unreliable, and n
 #: Units of the mouth: their short movements are articulation while the mouth moves as if speaking.
 MOUTH_AUS: Final = frozenset({10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 32})
 
-#: REP-155 name -> the word in a sentence, where the name itself does not do.
-EMOTION_WORDS: Final = {"scared": "afraid"}
+#: Name of an expression -> the word in a sentence, where the name itself does not do.
+EMOTION_WORDS: Final = {"scared": "afraid", "contempt": "contemptuous"}
 
 _SLOT = re.compile(r"\{([a-z ]+?)s\}")
 _SIDE_WORD = {Side.LEFT: "left ", Side.RIGHT: "right "}
 
 
 def emotion_word(name: str) -> str:
-    """The adjective for a REP-155 expression."""
+    """The adjective for an expression under its REP-155 name, or under its own where REP-155 has none."""
     return EMOTION_WORDS.get(name, name)
 
 
