@@ -106,6 +106,7 @@ setup(
         ],
         # Actions of emo bag that are not its own.
         "emo_perception.bag_commands": [
+            "eval = training.evaluation.bags.command:main",
             "export = training.recordings.command:main",
             "make = training.recordings.make:main",
         ],

@@ -1,9 +1,11 @@
 """``python -m benchmarks``: what the stages cost; one run, one report, the start profile's parts or those that are named.
 
 start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
-a cause. hour: memory over an hour of a simulated stream. Only where they are named, for they build what is missing (make
-engines): engines: compiled networks of the papers against eager torch, at paper size half an hour; streaming: visual tokens,
-what is left to do at an utterance's end, and memory after thousands of windows. Exit code 1 when a goal is missed.
+a cause. hour: memory over an hour of a simulated stream. Only where they are named, for they build engines that are missing
+(make engines): engines: compiled networks of the papers against eager torch, at paper size half an hour; captions: ECPA's
+cache, its writer, and the delay of its captions; causes: FAME-Net's delay after short and long dialogues (any weights do);
+streaming: visual tokens, what is left to do at an utterance's end, and memory after thousands of windows. Exit code 1 when a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import clips, dialogue, engines, graph, hour, naive, page, report, speech, stages, streaming
+from benchmarks import (
+    captions,
+    causes,
+    clips,
+    dialogue,
+    engines,
+    graph,
+    hour,
+    naive,
+    page,
+    report,
+    speech,
+    stages,
+    streaming,
+)  # fmt: skip
 from emo_models.engines import EngineError, catalogue
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
@@ -35,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the clips (%(default)s)")
     parser.add_argument(
-        "--preset", choices=catalogue.BUILT_PROFILES, help="of engines (default: paper) and streaming (default: toy)"
+        "--preset",
+        choices=catalogue.BUILT_PROFILES,
+        help="of engines (default: paper) and captions, causes, streaming (default: toy)",
     )
     parser.add_argument("--network", action="append", metavar="NAME", help="of engines: only this one; repeatable")
     arguments = parser.parse_args(argv)
@@ -45,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
     load = os.getloadavg()[0]
     try:
-        if not BUILT.issuperset(arguments.parts):
-            graph.prepare_ros()
+        graph.prepare_ros()
+        if set(arguments.parts) - BUILT:
             with Puller() as puller:
                 for name in (*speech.PEOPLE, *profiles()[PROFILE]):
                     puller.pull(card(name))
@@ -85,6 +103,17 @@ def _engines(arguments: argparse.Namespace) -> page.Part:
     return engines.part(engines.measure(preset, arguments.network or catalogue.names(preset), _say))
 
 
+def _captions(arguments: argparse.Namespace) -> page.Part:
+    return captions.part(captions.measure(arguments.preset or "toy", _say))
+
+
+def _causes(arguments: argparse.Namespace) -> page.Part:
+    with Puller() as puller:
+        for name in ("minilm", "minilm_tokenizer"):
+            puller.pull(card(name))
+    return causes.part(causes.measure(arguments.preset or "toy", _say))
+
+
 def _streaming(arguments: argparse.Namespace) -> page.Part:
     return streaming.part(streaming.measure(arguments.preset or "toy", _say))
 
@@ -95,10 +124,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "dialogue": _dialogue,
     "hour": _hour,
     "engines": _engines,
+    "captions": _captions,
+    "causes": _causes,
     "streaming": _streaming,
 }
-#: Parts that build engines, and need nothing of the start profile.
-BUILT = {"engines", "streaming"}
+#: Parts of the networks that are built or trained, which need torch and none of the profile's files.
+BUILT = {"engines", "captions", "causes", "streaming"}
 
 
 def measure(folder: Path, seconds: float) -> tuple[report.Figures, str]:

@@ -175,6 +175,16 @@ class Chain:
         """
         return self.visual.utterance_ended(utterance) if self.visual is not None else None
 
+    def reset(self) -> None:
+        """Another stream begins, at whatever time. Ids of faces go on, so that no two streams have one in common."""
+        self.window.reset()
+        self._resampler = Resampler()
+        for step in self.steps:
+            step.restart()
+        for stage in (self.speech, self.visual):
+            if stage is not None:
+                stage.reset()
+
     def close(self) -> None:
         """Free the engines."""
         for stage in self._all():

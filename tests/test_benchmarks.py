@@ -7,11 +7,26 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import clips, dialogue, graph, hour, naive, page, report, scenes, speech, stages, streaming
+from benchmarks import (
+    captions,
+    causes,
+    clips,
+    dialogue,
+    graph,
+    hour,
+    naive,
+    page,
+    report,
+    scenes,
+    speech,
+    stages,
+    streaming,
+)  # fmt: skip
 from benchmarks.__main__ import main
 from benchmarks.graph import GraphRun
 from benchmarks.stages import StagesRun
@@ -115,6 +130,20 @@ def test_causes_are_heard_over_dds() -> None:
     assert run.latency_ms[1] >= run.latency_ms[0] > 0
 
 
+def test_causes_of_fame_after_a_short_and_a_longer_dialogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    for name in ("minilm", "minilm_tokenizer"):
+        (tmp_path / weights.card(name).file).symlink_to(pull(name))
+    monkeypatch.setenv("EMO_CACHE", str(tmp_path))
+    run = causes.measure("toy", seconds=(2, 5), turns=1)
+    assert [delay.lines for delay in (*run.sparse, *run.dense)] == [4, 4, 0, 1]
+    for delay in run.sparse:
+        reused, fixed = (int(n) for n in delay.reused.removesuffix(" tokens").split(" of "))
+        assert 0 < reused < fixed < delay.tokens
+        assert delay.answer_ms > delay.cold_ms > 0
+    assert "random weights" in causes.part(run).text
+
+
 def test_two_minutes_of_a_stream() -> None:
     run = hour.measure(minutes=2, early=1)
     assert run.features == 2 * 60 * hour.FPS
@@ -154,4 +183,22 @@ def test_a_machine_too_busy_to_measure_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["speach"])
-    assert "expected parts of start, speech, dialogue, hour, engines, streaming, got speach" in capsys.readouterr().err
+    assert (
+        "expected parts of start, speech, dialogue, hour, engines, captions, causes, streaming, got speach"
+        in capsys.readouterr().err
+    )
+
+
+def test_captions_beside_their_networks_and_over_dds(toy_engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "TURNS", 1)
+    monkeypatch.setenv("EMO_CACHE", str(toy_engines("prompt_head", "fusion_prefill", "fusion_step")))
+    graph.prepare_ros()
+    run = captions.measure("toy", lambda _: None, clips=3)
+    assert run.decoding.difference < 1e-4
+    assert run.decoding.ratio > 0
+    assert min(*run.bare_ms.values(), *run.writer_ms.values(), run.delay_ms[0]) > 0
+    assert 0 < run.words <= 23
+    assert (run.heard, run.backend) == (3, "eager")
+    assert [goal.met for goal in captions.part(replace(run, heard=2)).goals][:1] == [False]
+    slow = replace(run, preset="paper", decoding=captions.Decoding(10.0, 49.0, 0.0), delay_ms=(1.0, 2001.0))
+    assert [goal.met for goal in captions.part(slow).goals] == [True, False, False]

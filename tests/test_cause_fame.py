@@ -237,7 +237,7 @@ def test_the_beginning_of_the_next_prompt_is_run_while_nobody_asks(make_stage):
     (case,) = fresh.idle()
     assert fresh.explainer(case).text == alone.text
     reused, fixed = (int(n) for n in fresh.explainer.facts()["prefix_reused"].removesuffix(" tokens").split(" of "))
-    history = fresh.explainer.loaded.prompts.prefix(fresh.explainer.prompt.lines(fresh.dialogue()[:1]), fresh.explainer.prompt.wording())  # fmt: skip
+    history = fresh.explainer.prompt.ahead(fresh.dialogue()[:1], fresh.explainer.loaded.prompts, 500, 1)  # fmt: skip
     assert len(history) - 2 <= reused < fixed
 
 

@@ -22,7 +22,7 @@ from emo_models import create  # noqa: E402
 from emo_models.checkpoints import NetworkCard, save_weights  # noqa: E402
 from emo_models.engines import EngineError, TensorSpec  # noqa: E402
 from emo_models.labels import VOCABULARIES  # noqa: E402
-from emo_models.preprocess import ARCFACE_112  # noqa: E402
+from emo_models.preprocess import ARCFACE_112, align_face  # noqa: E402
 from emo_perception.config import (  # noqa: E402
     ActionUnitConfig,
     EmotionConfig,
@@ -399,6 +399,22 @@ def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     about_z = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
     return HEAD @ (about_z @ about_x @ about_y).T
+
+
+def test_training_prepares_clips_by_the_same_stage(tmp_path: Path) -> None:
+    """What finds faces for training may be the built detector: the face that it sees is the one that is cut out."""
+    record = Record("clip", "mafw", "test", Span(write_clip(tmp_path / "clip.mp4", frames=4, sound_s=None)))
+    finder = known.StageFaces(FaceConfig(detector="scrfd", **RANDOM))
+    clip = prepare_clip(record, frames=4, image_size=32, face_size=64, faces=finder)
+    stage = make_face_stage(FaceConfig(detector="scrfd", **RANDOM))
+    for number, frame in enumerate(Video.of(record).frames()):
+        (face,) = stage(frame).faces
+        np.testing.assert_array_equal(clip.faces[number], align_face(frame.image, face.points, 64))
+    assert clip.face_valid.all()
+    manifest = stage.selection.manifest
+    assert manifest is not None
+    assert finder.producer["face_detector"] == f"scrfd {manifest.key}"
+    finder.close()
 
 
 # Together

@@ -32,7 +32,7 @@ from media_files import write_clip
 
 from emo_models import weights
 from emo_models.fetch import pull
-from emo_perception import offline
+from emo_perception import bag_input
 from emo_perception.bags import Bag, BagError, BagWriter
 from emo_perception.config import EXIT_CONFIG, SourceConfig
 from emo_perception.sources import open_source
@@ -95,10 +95,12 @@ def test_the_sound_of_a_bag_is_understood_the_same_each_time(tmp_path: Path) -> 
         now_ns = START_NS + item.stamp_ns
         if isinstance(item, AudioChunk):
             fields = {"sample_rate": item.sample_rate_hz, "channels": 1, "data": item.samples}
-            writer.write("/audio", offline.SOUND[0], now_ns, message(offline.SOUND[0], header=header(now_ns), **fields))
+            writer.write(
+                "/audio", bag_input.SOUND[0], now_ns, message(bag_input.SOUND[0], header=header(now_ns), **fields)
+            )
         else:
             image = np.ascontiguousarray(item.image[..., ::-1])
-            writer.write("/image_raw", offline.IMAGE, now_ns, raw(now_ns, image))
+            writer.write("/image_raw", bag_input.IMAGE, now_ns, raw(now_ns, image))
     writer.close()
     for name in ("one", "two"):
         assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / name)]) == 0
@@ -111,16 +113,16 @@ def test_the_sound_of_a_bag_is_understood_the_same_each_time(tmp_path: Path) -> 
 
 def test_sound_that_is_none_is_named(tmp_path: Path, portrait: np.ndarray, capsys) -> None:
     writer = BagWriter(tmp_path / "bag")
-    writer.write("/image_raw", offline.IMAGE, START_NS, raw(START_NS, portrait))
+    writer.write("/image_raw", bag_input.IMAGE, START_NS, raw(START_NS, portrait))
     fields = {"sample_rate": 3, "channels": 1, "data": np.zeros(9, np.int16)}
-    writer.write("/mic", offline.SOUND[0], START_NS, message(offline.SOUND[0], header=header(START_NS), **fields))
+    writer.write("/mic", bag_input.SOUND[0], START_NS, message(bag_input.SOUND[0], header=header(START_NS), **fields))
     writer.close()
     assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == command.EXIT_DAMAGED
     assert "1 messages refused: expected a sample rate of" in capsys.readouterr().err
     with Bag(tmp_path / "bag") as bag:
-        assert offline.sound_topic(bag) == offline.sound_topic(bag, "mic") == "/mic"
+        assert bag_input.sound_topic(bag) == bag_input.sound_topic(bag, "mic") == "/mic"
         with pytest.raises(BagError, match="no sound on /audio; sound is on: /mic"):
-            offline.sound_topic(bag, "/audio")
+            bag_input.sound_topic(bag, "/audio")
 
 
 def test_a_video_is_processed_without_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,6 +179,10 @@ def test_a_bag_that_is_cut_off_is_processed_up_to_there(
     assert "what could be read was processed" in error
 
 
+def refuse(error: Exception) -> None:
+    raise error
+
+
 def bag_of(folder: Path, *topics: str) -> Path:
     """One small image on each topic, raw where the name does not end in compressed."""
     writer = BagWriter(folder)
@@ -185,7 +191,7 @@ def bag_of(folder: Path, *topics: str) -> Path:
         if topic.endswith("compressed"):
             writer.write(topic, JPEG, START_NS, jpeg(START_NS, image))
         else:
-            writer.write(topic, offline.IMAGE, START_NS, raw(START_NS, image))
+            writer.write(topic, bag_input.IMAGE, START_NS, raw(START_NS, image))
     writer.write("/words", STRING, START_NS, text("no image"))
     writer.close()
     return folder
@@ -202,8 +208,8 @@ def bag_of(folder: Path, *topics: str) -> Path:
 )
 def test_the_images_of_the_camera_are_found(tmp_path: Path, topics, wanted: str, chosen: str) -> None:
     with Bag(bag_of(tmp_path / "bag", *topics)) as bag:
-        assert offline.image_topic(bag, wanted) == chosen
-        (frame,) = offline.bag_items(bag, chosen, "", offline.Tally())
+        assert bag_input.image_topic(bag, wanted) == chosen
+        (frame,) = bag_input.bag_items(bag, bag_input.Inputs(chosen), refuse)
         assert frame.stamp_ns == START_NS
         assert frame.image.shape == (8, 8, 3)
 
@@ -223,7 +229,7 @@ def test_the_images_of_the_camera_are_found(tmp_path: Path, topics, wanted: str,
 )
 def test_a_camera_that_cannot_be_told_is_asked_for(tmp_path: Path, topics, wanted: str, said: str) -> None:
     with Bag(bag_of(tmp_path / "bag", *topics)) as bag, pytest.raises(BagError, match=said):
-        offline.image_topic(bag, wanted)
+        bag_input.image_topic(bag, wanted)
 
 
 def test_a_bag_without_images_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ class CaptionNetwork:
         """``parts``: of :data:`~.captions.WRITERS`. Raises :class:`EngineError` where they are not of one network,
         :class:`emo_models.weights.MissingWeights` without the tokenizer."""
         self.config = _common_config(parts)
-        self._engines = {name: part.engine for name, part in parts.items()}
+        self.engines = {name: part.engine for name, part in parts.items()}
         self._parts = dict(parts)
         self.preset = preset
         self.random = any(part.random for part in parts.values())
@@ -97,8 +97,8 @@ class CaptionNetwork:
 
         ``visual [M, visual_width]``; ``people``: the inputs of ``prompt_head`` for each.
         """
-        heads = [prompt(self._engines, features) for features in people]
-        stepper = begin(self._engines, np.ascontiguousarray(visual[None], np.float32), heads, len(heads))
+        heads = [prompt(self.engines, features) for features in people]
+        stepper = begin(self.engines, np.ascontiguousarray(visual[None], np.float32), heads, len(heads))
         return Writing(self, stepper, people, heads)
 
     def warmup(self) -> None:
@@ -115,7 +115,7 @@ class CaptionNetwork:
 
     def close(self) -> None:
         """Free the engines; safe to call twice."""
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             engine.close()
 
 

@@ -50,3 +50,11 @@ class PlayerConfig(Config):
     wait_s: float = param(
         0.0, "begin when every topic has a subscriber, or after so many seconds", low=0.0, high=3600.0, fixed=True
     )
+    wait_for: str = param(
+        "",
+        "nodes, separated by spaces, that must have loaded too before it begins, by what they say on /diagnostics",
+        fixed=True,
+    )
+    state: bool = param(
+        False, "publish source_state as a source does: playing, then ended, so that the last words are said", fixed=True
+    )

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 
+from emo_msgs.msg import SourceState
 from emo_perception.bags import Bag, BagError, Topic, differs
 from emo_perception.config import ConfigError, PlayerConfig
 from emo_perception.nodes import qos
-from emo_perception.nodes.convert import time_msg
+from emo_perception.nodes.convert import header, time_msg
 from emo_perception.nodes.keys import SpaceKey
 from emo_perception.nodes.message_types import UnknownTypeError, message_class
 from emo_perception.nodes.parameters import declare
@@ -70,6 +72,10 @@ class PlayerNode(Node):
         self._clock_output = self.create_publisher(Clock, "/clock", 10) if config.clock_hz else None
         if config.clock_hz:
             every(self, 1 / config.clock_hz, self._tick)
+        self._state_output = self.create_publisher(SourceState, "source_state", qos.STATE) if config.state else None
+        self._awaited = set(config.wait_for.split())
+        if self._awaited:
+            self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.RESULT)
         self._stop = threading.Event()
         self._late_s: deque[float] = deque(maxlen=RECENT)
         self._count = self._told = 0
@@ -124,9 +130,12 @@ class PlayerNode(Node):
                 self._tick()  # before the first message: whoever has simulated time is at zero until then
             self._wait_for_subscribers()
             self._greet()
+            self._tell_state(SourceState.PLAYING)
             while self._play() and self.parameters.current.loop:
                 self.get_logger().info("playing again from the start")
                 self._pace.jump(self._begin_ns)
+            self._flush()
+            self._tell_state(SourceState.ENDED)
             self._report()
         except Exception as error:
             self._failure = error
@@ -149,16 +158,33 @@ class PlayerNode(Node):
             self._count += 1
         return not self._stop.is_set()
 
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        """A node that is still loading has no figures to tell."""
+        self._awaited -= {
+            status.name.partition(":")[0].rpartition("/")[2] for status in message.status if status.values
+        }
+
+    def _tell_state(self, state: int) -> None:
+        if self._state_output is not None:
+            stamp_ns = self._bag.end_ns if state == SourceState.ENDED else self._begin_ns
+            uri = self.parameters.current.bag
+            self._state_output.publish(
+                SourceState(header=header(stamp_ns, ""), state=state, uri=uri, backend="player", frames=self._count)
+            )
+            self._state_output.wait_for_all_acked(Duration(seconds=FLUSH_S))
+
     def _wait_for_subscribers(self) -> None:
-        """Until every topic has one, or for the configured time; then says which have none."""
+        """Until every topic has one and the awaited nodes have loaded, or for the configured time; then says what is not."""
         steps = round(self.parameters.current.wait_s / LOOK_S)
         lacking = list(self._outputs)
-        while steps > 0 and lacking and not self._stop.wait(LOOK_S):
+        while steps > 0 and (lacking or self._awaited) and not self._stop.wait(LOOK_S):
             lacking = [name for name, publisher in self._outputs.items() if not publisher.get_subscription_count()]
             steps -= 1
         if self.parameters.current.wait_s:
             if lacking:
                 self.get_logger().info(f"nobody subscribes to {', '.join(sorted(lacking))}")
+            if self._awaited:
+                self.get_logger().warning(f"not loaded yet, or not there: {', '.join(sorted(self._awaited))}")
             self._stop.wait(SETTLE_S)
 
     def _greet(self) -> None:
@@ -179,12 +205,15 @@ class PlayerNode(Node):
             self.get_logger().warning(trouble)
         self._told = len(self._bag.troubles)
 
-    def _report(self) -> None:
-        self._warn()
+    def _flush(self) -> None:
+        """Wait until the last messages have been received."""
         end = time.monotonic() + FLUSH_S
         for publisher in self._outputs.values():
             left_s = 0.0 if self._stop.is_set() else max(0.0, end - time.monotonic())
             publisher.wait_for_all_acked(Duration(seconds=left_s))
+
+    def _report(self) -> None:
+        self._warn()
         middle, most = np.percentile(self._late_s, (50, 99)) * 1e3 if self._late_s else (0.0, 0.0)
         self.get_logger().info(f"played {self._count} messages, p50 {middle:.1f} ms and p99 {most:.1f} ms late")
 

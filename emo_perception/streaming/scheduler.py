@@ -43,7 +43,13 @@ class Step(Generic[T]):
         self.listeners: list[Listener[T]] = []
         self._run = run
         self._reset = reset
+        self._jump_back_s = jump_back_s
         self._timeline = Timeline(jump_back_s)
+
+    def restart(self) -> None:
+        """Forget what was seen: another stream begins, at whatever time."""
+        self._reset()
+        self._timeline = Timeline(self._jump_back_s)
 
     def __call__(self, item: T) -> T | None:
         """Run on one item; None when it was late. Whatever the stage raises goes through, counted as failed."""

@@ -36,6 +36,12 @@ class StageStats:
         self._processed = self._failed = self._late = 0
         self._last_stamp_ns = 0
 
+    @property
+    def last_ms(self) -> float:
+        """How long the last run took, NaN before the first."""
+        with self._lock:
+            return self._recent_ms[-1] if self._recent_ms else float("nan")
+
     @contextmanager
     def measured(self, stamp_ns: int) -> Iterator[None]:
         """Count the block as one run on data of that stamp: processed, or failed when it raises."""

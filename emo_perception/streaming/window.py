@@ -220,6 +220,13 @@ class SlidingWindow:
         with self._lock:
             return self._audio.cut(start_ns, end_ns)
 
+    def reset(self) -> None:
+        """Forget everything: another stream begins, at whatever time. The memory stays."""
+        with self._lock:
+            self._frames.clear()
+            self._audio.clear()
+            self._frame_time, self._audio_time = Timeline(self.jump_back_s), Timeline(self.jump_back_s)
+
     def counts(self) -> WindowCounts:
         """What the window holds and refused so far."""
         with self._lock:

@@ -30,7 +30,11 @@ EXIT_CODES = """\
 exit code: 0 all well, 1 a bag is damaged: what could be read was used, 2 wrong usage, 78 nothing could be done"""
 GROUP: Final = "emo_perception.bag_commands"
 #: Actions of other packages, for a checkout that is not installed; setup.py registers the same ones.
-BUILT_IN: Final = {"export": "training.recordings.command:main", "make": "training.recordings.make:main"}
+BUILT_IN: Final = {
+    "eval": "training.evaluation.bags.command:main",
+    "export": "training.recordings.command:main",
+    "make": "training.recordings.make:main",
+}
 EXIT_DAMAGED = 1
 CLOCK_HZ = 100.0
 
@@ -107,6 +111,9 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--image-topic", default="", metavar="TOPIC", help="needed where a bag has several cameras")
     parser.add_argument("--audio-topic", default="", metavar="TOPIC", help="needed where a bag has several microphones")
+    parser.add_argument(
+        "--utterance-topic", default="", metavar="TOPIC", help="take these words of the bag instead of listening"
+    )
     parser.add_argument("--profile", default="start", help="which networks run (default: %(default)s)")
     parser.add_argument("--params-file", type=Path, metavar="FILE", help="your values, on top of the profile")
     parser.set_defaults(run=_process)
@@ -147,14 +154,20 @@ def _replay(arguments: argparse.Namespace) -> NoReturn:
 def _become(process: str, values: Mapping[str, object], remap: Sequence[str]) -> NoReturn:
     """Turn into the process of a node: its terminal, its Ctrl-C and its exit code are ours. Raises :class:`ConfigError`."""
     require_ros()
+    command = node_command(process, values, remap)
+    sys.stdout.flush()
+    os.execve(sys.executable, command, child_environment(command, os.environ))
+
+
+def node_command(process: str, values: Mapping[str, object], remap: Sequence[str] = ()) -> list[str]:
+    """The command that runs recorder or player with these parameters and remappings (``A:=B``)."""
     command = [sys.executable, "-m", "emo_perception.nodes", process, "--ros-args"]
     for name, value in values.items():
         # A JSON text is a YAML text: a folder called 123 stays a text.
         command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
     for rule in remap:
         command += ["-r", rule]
-    sys.stdout.flush()
-    os.execve(sys.executable, command, child_environment(command, os.environ))
+    return command
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -190,19 +203,25 @@ def _page(bag: Bag) -> str:
 
 def _process(arguments: argparse.Namespace) -> int:
     from emo_perception import offline  # the networks' libraries: not for info, which should answer at once
+    from emo_perception.bag_input import bag_items, find_inputs
 
     given: Path = arguments.input.expanduser()
     files = [profile_file(arguments.profile), *([arguments.params_file] if arguments.params_file else [])]
     configs, tally = load_profile(*files), offline.Tally()
     troubles: list[str] = []
+    words = ""
     if given.is_dir() or given.suffix in SUFFIXES:
         with Bag(given) as bag:
-            images = offline.image_topic(bag, arguments.image_topic)
-            sound = offline.sound_topic(bag, arguments.audio_topic)
-            if not sound:
-                configs[SpeechConfig.node] = configs[SpeechConfig.node].with_values({"enabled": False})
-            offline.process(offline.bag_items(bag, images, sound, tally), configs, arguments.out, tally)
+            speech = configs[SpeechConfig.node]
+            assert isinstance(speech, SpeechConfig)
+            inputs = find_inputs(
+                bag, images=arguments.image_topic, sound=arguments.audio_topic, words=arguments.utterance_topic,
+                listen=speech.enabled,
+            )  # fmt: skip
+            configs[SpeechConfig.node] = speech.with_values({"enabled": bool(inputs.sound)})
+            offline.process(bag_items(bag, inputs, tally.refuse), configs, arguments.out, tally)
             troubles = bag.troubles
+            words = f"\n{inputs.told}"
     else:
         source = configs[SourceConfig.node]
         assert isinstance(source, SourceConfig)
@@ -211,6 +230,7 @@ def _process(arguments: argparse.Namespace) -> int:
     print(
         f"{tally.frames} images ({tally.stream_s:.1f} s) in {tally.wall_s:.1f} s, {speed:.1f} times real time: "
         f"{tally.captions} captions, {tally.abstentions} abstentions, {tally.utterances} utterances, {tally.causes} causes; {', '.join((*offline.RESULTS, offline.ENGINES))} in {arguments.out}"
+        f"{words}"
     )
     told = (
         f"{stage} {facts['backend']} {facts['backend_version']} {facts['precision']}"

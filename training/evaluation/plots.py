@@ -21,8 +21,8 @@ MOST_POINTS: Final = 600
 
 def curves(series: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], columns: int = 3) -> bytes:
     """One panel per figure: name -> run -> steps and values."""
-    figure, panels = _panels(len(series), columns, (4.4, 2.9))
-    for panel, (name, runs) in zip(panels, sorted(series.items()), strict=False):
+    figure, cells = panels(len(series), columns, (4.4, 2.9))
+    for panel, (name, runs) in zip(cells, sorted(series.items()), strict=False):
         for run, (steps, values) in runs.items():
             panel.plot(*_thinned(steps, values), label=run, linewidth=1.2)
         panel.set_title(name, fontsize=9)
@@ -31,14 +31,14 @@ def curves(series: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float
         panel.grid(visible=True, alpha=0.3)
         if len(runs) > 1:
             panel.legend(fontsize=7)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion(matrix: ArrayLike, labels: Sequence[str]) -> bytes:
     """Rows are true classes, columns predicted ones; colours are shares of the row, numbers are clips."""
     counts = np.asarray(matrix)
     size = max(3.6, 0.55 * len(labels) + 1.6)
-    figure, (panel,) = _panels(1, 1, (size + 0.8, size))
+    figure, (panel,) = panels(1, 1, (size + 0.8, size))
     total = counts.sum(1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -51,12 +51,12 @@ def confusion(matrix: ArrayLike, labels: Sequence[str]) -> bytes:
     panel.set_yticks(range(len(labels)), labels, fontsize=8)
     panel.set_xlabel("predicted")
     panel.set_ylabel("true")
-    return _png(figure)
+    return png(figure)
 
 
 def bars(names: Sequence[str], groups: Mapping[str, ArrayLike], *, limit: float | None = 1.0) -> bytes:
     """Bars side by side: for each name one of every group; NaN leaves a gap."""
-    figure, (panel,) = _panels(1, 1, (max(4.5, 0.42 * len(names) * max(1, len(groups)) ** 0.5 + 1.5), 3.0))
+    figure, (panel,) = panels(1, 1, (max(4.5, 0.42 * len(names) * max(1, len(groups)) ** 0.5 + 1.5), 3.0))
     width = 0.8 / max(1, len(groups))
     place = np.arange(len(names))
     for number, (group, values) in enumerate(groups.items()):
@@ -68,24 +68,24 @@ def bars(names: Sequence[str], groups: Mapping[str, ArrayLike], *, limit: float 
     panel.grid(visible=True, axis="y", alpha=0.3)
     if len(groups) > 1:
         panel.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def attention(maps: Maps) -> bytes:
     """Fig. 10: how much each word attends to the pairs of frames and to the prompts."""
-    figure, (panel,) = _panels(1, 1, (0.55 * len(maps.columns) + 2.6, 0.24 * len(maps.words) + 1.3))
+    figure, (panel,) = panels(1, 1, (0.55 * len(maps.columns) + 2.6, 0.24 * len(maps.words) + 1.3))
     _heat(panel, maps.attention, maps.words, maps.columns, colours="viridis")
     panel.axvline(maps.steps - 0.5, color="white", linewidth=1)
-    return _png(figure)
+    return png(figure)
 
 
 def prompts(maps: Maps) -> bytes:
     """Fig. 11: where the video features are strong, and where they agree with each prompt; a column is a pair of frames."""
-    figure, panels = _panels(len(maps.spatial) * maps.steps, maps.steps, (1.25, 1.25))
+    figure, cells = panels(len(maps.spatial) * maps.steps, maps.steps, (1.25, 1.25))
     for row, (name, grid) in enumerate(maps.spatial.items()):
         low, high = float(grid.min()), float(grid.max())
         for step in range(maps.steps):
-            panel = panels[row * maps.steps + step]
+            panel = cells[row * maps.steps + step]
             if maps.frames is not None:
                 panel.imshow(maps.frames[min(2 * step, len(maps.frames) - 1)], extent=(0, 1, 0, 1))
             panel.imshow(
@@ -96,7 +96,7 @@ def prompts(maps: Maps) -> bytes:
             panel.set_yticks([])
             if step == 0:
                 panel.set_ylabel(name, fontsize=7)
-    return _png(figure)
+    return png(figure)
 
 
 def alignment(maps: Maps) -> bytes:
@@ -106,8 +106,8 @@ def alignment(maps: Maps) -> bytes:
     """
     parts = [part for part, there in (("emotion", maps.emotion), ("units", maps.similarity.size)) if there]
     height = 0.3 * max(len(maps.aus), len(maps.emotion)) + 1.6
-    figure, panels = _panels(len(parts), 2, (0.22 * max(len(maps.content), 8) + 2.2, height))
-    for part, panel in zip(parts, panels, strict=True):
+    figure, cells = panels(len(parts), 2, (0.22 * max(len(maps.content), 8) + 2.2, height))
+    for part, panel in zip(parts, cells, strict=True):
         if part == "emotion":
             names = list(maps.emotion)
             panel.barh(names[::-1], [maps.emotion[name] for name in names][::-1])
@@ -119,7 +119,7 @@ def alignment(maps: Maps) -> bytes:
             rows = [f"AU{au}" for au in maps.aus]
             _heat(panel, maps.similarity, rows, maps.content, colours="coolwarm", limits=(-most, most))
             panel.set_title("cosine of action units and words", fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 def _heat(
@@ -132,8 +132,8 @@ def _heat(
     panel.figure.colorbar(image, ax=panel, fraction=0.04, pad=0.02).ax.tick_params(labelsize=7)
 
 
-def _panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure of ``count`` panels, each of ``size`` in inches."""
+def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A figure of ``count`` panels, each of ``size`` in inches. Raises :class:`MetricError` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -143,10 +143,10 @@ def _panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Any, l
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
     figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
-    for panel in panels[count:]:
+    made = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
+    for panel in made[count:]:
         panel.set_visible(False)
-    return figure, panels
+    return figure, made
 
 
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Any, Any]:
@@ -157,7 +157,8 @@ def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Any, Any]:
     return [x[group].mean() for group in groups], [y[group].mean() for group in groups]
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """A figure as PNG; equal figures give equal bytes."""
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, equal plots are equal files.
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from emo_models.weights import card
 from emo_perception.config import FaceConfig, PerceptionConfig
 from emo_perception.perception import Observation
+from emo_perception.stages.detected_faces import DetectedFaceStage
 from emo_perception.stages.detectors import Detector
-from emo_perception.stages.face import FaceStage
+from emo_perception.stages.face import FaceStage, make_face_stage
+from emo_perception.stages.learned import manifest_of
 from emo_perception.streaming.scheduler import OfflineScheduler, Step
 from training.datasets.record import Record
 from training.prepare.video import Video
@@ -61,26 +63,26 @@ class FaceFinder(Protocol):
 class StageFaces:
     """The run-time face stage over every image, nothing dropped: what the robot would see.
 
-    The stage is loaded when first used. Raises what :class:`emo_perception.stages.face.FaceStage` raises.
+    The stage is loaded when first used. Raises what :func:`emo_perception.stages.face.make_face_stage` raises.
     """
 
     def __init__(self, config: FaceConfig | None = None) -> None:
         self._config = config or FaceConfig()
 
     @cached_property
-    def _stage(self) -> FaceStage:
-        return FaceStage(self._config)
+    def _stage(self) -> FaceStage | DetectedFaceStage:
+        return make_face_stage(self._config)
 
     @property
     def producer(self) -> Mapping[str, str]:
         ignored = {"threads", "publish_landmarks"}
         settings = {k: v for k, v in dataclasses.asdict(self._config).items() if k not in ignored}
-        return {
-            "faces": "face stage",
-            "face_detector": detector_version(self._stage.detector),
-            "face_mesh": card("face_mesh").sha256,
-            "face_settings": json.dumps(settings, sort_keys=True),
-        }
+        stage = self._stage
+        if isinstance(stage, FaceStage):
+            networks = {"face_detector": detector_version(stage.detector), "face_mesh": card("face_mesh").sha256}
+        else:
+            networks = {"face_detector": f"scrfd {manifest_of(stage.selection).key}"}
+        return {"faces": "face stage", **networks, "face_settings": json.dumps(settings, sort_keys=True)}
 
     def __call__(self, record: Record, video: Video) -> list[FaceTrack]:  # noqa: ARG002 - pixels say it all
         stage = self._stage

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from emo_perception import from_msg, offline
+from emo_perception import from_msg
+from emo_perception.bag_input import Inputs, bag_items, image_topic, sound_topic
 from emo_perception.bags import Bag, BagError, deserialize
 from emo_perception.config import EXIT_CONFIG
-from emo_perception.types import NS_PER_S
+from emo_perception.types import NS_PER_S, Utterance
 from training.datasets.record import DatasetError
 from training.recordings.clips import write_clips
 from training.recordings.cuts import WAYS, Cut, find_cuts, notes_of_bag, notes_of_results, number_dialogues
@@ -44,8 +45,7 @@ class Export:
         """Cut one recording. Raises :class:`BagError`."""
         options = self.arguments
         with Bag(path) as bag:
-            images = offline.image_topic(bag, options.image_topic)
-            sound = offline.sound_topic(bag, options.audio_topic)
+            inputs = Inputs(image_topic(bag, options.image_topic), sound_topic(bag, options.audio_topic))
             notes = notes_of_results(results) if results else notes_of_bag(bag)
             by = "utterances" if options.to == "meld" else options.by
             if (by == "utterances" and not notes.utterances) or (by == "captions" and not notes.captions):
@@ -54,15 +54,16 @@ class Export:
                     "export again with --results results"
                 )
             cuts = find_cuts(
-                notes, _image_span(bag, images), by=by, stride_s=options.stride_s, max_s=options.max_s,
+                notes, _image_span(bag, inputs.images), by=by, stride_s=options.stride_s, max_s=options.max_s,
                 vocabulary=VOCABULARY[options.to],
             )  # fmt: skip
             first = 1 + max((item.dialogue for item in self.items), default=-1)
             wanted = dict(self._files(number_dialogues(cuts, first, options.gap_s), split))
-            tally = offline.Tally()
-            made = set(write_clips(offline.bag_items(bag, images, sound, tally), wanted))
+            refused: Counter[str] = Counter()
+            items = bag_items(bag, inputs, lambda error: refused.update([str(error)]))
+            made = set(write_clips((item for item in items if not isinstance(item, Utterance)), wanted))
             self.troubles.update({f"{path}: {trouble}": 1 for trouble in bag.troubles})
-            self.troubles.update({f"{path}: messages refused: {why}": n for why, n in tally.refused.items()})
+            self.troubles.update({f"{path}: messages refused: {why}": n for why, n in refused.items()})
         for file, cut in wanted.items():
             if file not in made:
                 self.troubles[f"{path}: cuts without a picture"] += 1

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from emo_perception.stages.cause.features import Target
 from emo_perception.types import Cause, CauseEvidence, VisualContext
+
+#: The beginning of the history moves in steps of this share of ``window_s``, so that a cache of prompts can follow.
+HISTORY_STEP: Final = 0.25
 
 
 class About(Enum):
@@ -33,10 +37,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the dialogue, by a name, ``person 1`` or ``somebody``."""
+    """One line of the dialogue, by a name, ``person 1`` or ``somebody``; ``start_ns``: when it was said."""
 
     who: str
     text: str
+    start_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from emo_models.labels import rep155_or_none
 from emo_perception.config import CauseConfig, PerceptionConfig
 from emo_perception.memory import DialogueMemory, EventFinder, EventKind, Item, VisibleEvent
-from emo_perception.stages.cause.case import About, Case, Line, Question, ShownFace
+from emo_perception.stages.cause.case import HISTORY_STEP, About, Case, Line, Question, ShownFace
 from emo_perception.stages.cause.encoder import SentenceEncoder
 from emo_perception.stages.cause.explainers import Explainer, make_explainer
 from emo_perception.stages.cause.expressions import Expressions
@@ -31,9 +31,6 @@ MODEL: Final = "trigger-ranking"
 UTTERANCE_JUMP_BACK_S: Final = 30.0
 #: A moment asks for what was going on then, or this short time before.
 MOMENT_NS: Final = 5 * NS_PER_S
-
-#: The beginning of the history moves in steps of this share of the window, so that a cache of prompts can follow.
-HISTORY_STEP: Final = 0.25
 
 Input: TypeAlias = "Utterance | EmotionFeatures | VisualContext"
 
@@ -283,7 +280,7 @@ class CauseStage:
         who, words = name_of(target.track_id, target.speaker, names), target.utterance
         return Case(
             target, who, cause, evidence, self._history(target.onset_ns, names),
-            Line(who, words.text) if words is not None else None, self._faces(target, names),
+            Line(who, words.text, words.start_ns) if words is not None else None, self._faces(target, names),
             self.video.of(words.id) if words is not None else None,
         )  # fmt: skip
 
@@ -295,7 +292,7 @@ class CauseStage:
         return [item for item in said if item.start_ns < before_ns and item.end_ns >= since_ns]
 
     def _history(self, before_ns: int, names: dict[int, str]) -> tuple[Line, ...]:
-        return tuple(Line(name_of(u.track_id, u.speaker, names), u.text) for u in self._said(before_ns))
+        return tuple(Line(name_of(u.track_id, u.speaker, names), u.text, u.start_ns) for u in self._said(before_ns))
 
     def _faces(self, target: Target, names: dict[int, str]) -> tuple[ShownFace, ...]:
         """What the faces showed in the last utterances, one after the other, or in all of them as one."""

@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from emo_perception.config import CauseConfig
-from emo_perception.stages.cause.case import Case, Line
+from emo_perception.stages.cause.case import HISTORY_STEP, Case, Line
 from emo_perception.stages.cause.explainers.base import Cancelled, CancelledBy, Heard, never, nobody
 from emo_perception.stages.cause.explainers.fame_network import load
 from emo_perception.stages.cause.explainers.fame_prompt import FamePrompt
 from emo_perception.stages.cause.grounding import strangers
-from emo_perception.types import Cause, VisualContext
+from emo_perception.types import NS_PER_S, Cause, VisualContext
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from emo_models.networks.fame.generate import Explanation
+    from emo_models.networks.fame.prompt import EncodedPrompt
 
 #: Words that make a clause worth telling where the sentence never ended.
 LEAST_WORDS: Final = 4
+#: Tokens of a statement and of faces, before the first prompt has shown how many they are.
+UNSEEN: Final = 64
 RANDOM: Final = "random weights: not valid"
 _SENTENCE: Final = re.compile(r"^.*[.!?][”\"']?(?=\s|$)", re.DOTALL)
 _CLAUSE: Final = re.compile(r"^(.*\w)\s*[,;:]", re.DOTALL)
@@ -63,10 +66,11 @@ class FameExplainer:
         clip = ClipVisionConfig.from_preset(fame.clip)
         self._dim, self._patches = clip.dim, clip.patches
         self._cache = PrefixCache()
+        self._most = fame.max_length
+        self._room = min(fame.frames + clip.patches + UNSEEN, fame.max_length // 2)  # of a prompt, behind its history
         self._counts = dict.fromkeys(("finished", "cut", "too_late", "ungrounded", "without_video"), 0)
         self._speed: dict[str, float] = {}
-        self._reused = (0, 0)
-        self._next: tuple[int, ...] = ()
+        self._reused, self._tokens = (0, 0), 0
 
     def __call__(self, case: Case, heard: Heard = nobody, cancelled: CancelledBy = never) -> Cause:
         if case.statement is None:
@@ -76,7 +80,7 @@ class FameExplainer:
             return self._abstention(case, model, "nothing was said or seen but the statement itself")
         features = self._features(case.context)
         try:
-            prompt = self.loaded.prompts(self.prompt(case), len(features), self.loaded.network.config.max_length)
+            prompt = self.prompt.encode(case, self.loaded.prompts, len(features), self._most, self._step_ns)
         except ValueError as error:
             return self._abstention(case, model, str(error))
         began_s, limit_s = time.monotonic(), self.config.answer_s
@@ -91,7 +95,8 @@ class FameExplainer:
             if whole != told and not self._invalid(case) and not strangers(whole, known):
                 told = whole
                 heard(whole)
-        self._measure(answer, prompt.fixed, time.monotonic() - began_s, first_s)
+        self._room = len(prompt.ids) - prompt.fixed
+        self._measure(answer, prompt, time.monotonic() - began_s, first_s)
         if answer.finish == "cancelled" and cancelled():
             raise Cancelled
         return self._judged(case, answer, model, known)
@@ -116,10 +121,8 @@ class FameExplainer:
 
     def prepare(self, dialogue: tuple[Line, ...]) -> None:
         """Put what the next question begins with into the cache of keys and values."""
-        history = self.prompt.lines(dialogue)
-        ids = self.loaded.prompts.prefix(history, self.prompt.wording())
-        if ids != self._next and len(ids) < self.loaded.network.config.max_length:
-            self._next = ids
+        ids = self.prompt.ahead(dialogue, self.loaded.prompts, self._most - self._room, self._step_ns)
+        if ids != self._cache.ids[: len(ids)]:
             self._cache.warm(self.loaded.network, ids)
 
     def warmup(self) -> None:
@@ -135,10 +138,14 @@ class FameExplainer:
         return {
             "network": f"fame/{self.config.preset}, {self.loaded.about}", "arithmetic": self._arithmetic(),
             **{f"answers_{name}": count for name, count in self._counts.items()},
-            **self._speed, "prefix_reused": f"{reused} of {fixed} tokens",
+            **self._speed, "prompt_tokens": self._tokens, "prefix_reused": f"{reused} of {fixed} tokens",
         }  # fmt: skip
 
     # -- parts
+
+    @property
+    def _step_ns(self) -> int:
+        return max(1, round(self.config.window_s * HISTORY_STEP * NS_PER_S))
 
     def _features(self, context: VisualContext | None) -> Tensor:
         """R [n + N, D], or no rows."""
@@ -197,10 +204,10 @@ class FameExplainer:
     def _arithmetic(self) -> str:
         return "int8" if self.config.quantise == "int8" else self.config.precision
 
-    def _measure(self, answer: Explanation, fixed: int, took_s: float, first_s: float) -> None:
+    def _measure(self, answer: Explanation, prompt: EncodedPrompt, took_s: float, first_s: float) -> None:
         rest_s = took_s - (first_s or took_s)
         self._speed = {
             "answer_took_s": took_s, "first_word_s": first_s,
             "tokens_per_s": max(len(answer.ids) - 1, 0) / max(rest_s, 1e-6),
         }  # fmt: skip
-        self._reused = (self._cache.reused, fixed)
+        self._reused, self._tokens = (self._cache.reused, prompt.fixed), len(prompt.ids)

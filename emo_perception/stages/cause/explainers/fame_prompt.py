@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,7 @@ from emo_models.labels import VOCABULARIES, rep155_or_none
 from emo_perception.stages.cause.case import Case, Line
 
 if TYPE_CHECKING:
-    from emo_models.networks.fame.prompt import CauseQuery
+    from emo_models.networks.fame.prompt import CauseQuery, EncodedPrompt, PromptTokenizer
 
 #: The words that ECEM, and MELD under it, have for the emotion that is explained.
 ASKED_IN: Final = "ecem7"
@@ -72,8 +73,34 @@ class FamePrompt:
             self.wording(),
         )
 
-    def lines(self, dialogue: tuple[Line, ...]) -> tuple[Any, ...]:
-        """The dialogue as the network's own lines."""
+    def encode(self, case: Case, prompts: PromptTokenizer, rows: int, most: int, step_ns: int) -> EncodedPrompt:
+        """The question's ids, at most ``most``. Old lines that do not fit go in groups of ``step_ns``, see :func:`cut`.
+
+        Raises ``ValueError`` where it does not fit without any.
+        """
+        query = self(case)
+        prompt = prompts(query, rows, most)
+        if not prompt.dropped:
+            return prompt
+        first = cut(case.history, prompt.dropped, step_ns)
+        return prompts(dataclasses.replace(query, history=query.history[first:]), rows, most)
+
+    def ahead(self, dialogue: tuple[Line, ...], prompts: PromptTokenizer, most: int, step_ns: int) -> tuple[int, ...]:
+        """Ids that the next question begins with, where its history may take ``most`` of them."""
         from emo_models.networks.fame.prompt import Utterance
 
-        return tuple(Utterance(line.who, line.text) for line in dialogue if "T" in self.inputs.split("+"))
+        lines = [Utterance(line.who, line.text) for line in dialogue if "T" in self.inputs.split("+")]
+        wording = self.wording()
+        gone = 0
+        while len(ids := prompts.prefix(lines[gone:], wording)) > most and gone < len(lines):
+            gone += 1
+        return prompts.prefix(lines[cut(dialogue, gone, step_ns) :], wording) if gone else ids
+
+
+def cut(history: Sequence[Line], gone: int, step_ns: int) -> int:
+    """How many of the oldest lines go where at least ``gone`` must: up to the next multiple of ``step_ns``, so that the
+    beginning stays the same for a while as the dialogue grows."""
+    for first in range(gone, len(history)):
+        if first and history[first].start_ns // step_ns != history[first - 1].start_ns // step_ns:
+            return first
+    return gone
