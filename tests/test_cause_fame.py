@@ -144,6 +144,9 @@ def test_a_changed_face_without_words_keeps_the_rankings_sentence_and_takes_none
     assert [(c.target_utterance, c.model) for c in found] == [
         ("", "trigger-ranking"), ("Ana@6.5", "fame/toy, without video")
     ]  # fmt: skip
+    take(stage, *frames(10, 11, f1="neutral"), *frames(11, 13, f1="surprised"))
+    asked = stage.ask(Question(About.PERSON, track_id=1))
+    assert (asked.emotion, asked.text) == ("scared", ANSWER)  # the words just before rather than the face now
 
 
 def test_nothing_to_go_by_but_the_statement_is_an_abstention(make_stage):
