@@ -100,7 +100,8 @@ class VisualStage:
             if admission is Admission.RESTART:
                 self._forget()
             if self._since_ns < 0:
-                self._since_ns, self._frame_id = frame.stamp_ns, frame.frame_id
+                self._since_ns = frame.stamp_ns
+            self._frame_id = frame.frame_id
             number = self._dialogue.number(frame.stamp_ns) if self._dialogue is not None else None
             return Due(number, self._clips is not None and self._clip_due(frame.stamp_ns))
 
