@@ -44,7 +44,7 @@ export PROBE
 
 MESSAGES := $(wildcard emo_msgs/*.* emo_msgs/msg/* emo_msgs/action/* emo_msgs/cmake/*)
 
-.PHONY: help setup torch train engines gstreamer test test-slow test-engines lint demo toy bench docs clean
+.PHONY: help setup torch train engines gstreamer test test-slow test-engines test-toy lint demo toy bench docs clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -121,6 +121,9 @@ test-slow: setup ## the tests that take minutes, as building messages for them
 
 test-engines: setup engines ## build the engines of the papers' sizes and compare them (half an hour, 16 GB of memory)
 	@$(BIN)/python -m pytest -m engines
+
+test-toy: toy ## train the toy world's networks, then compare the graph's captions of its test split with the model's own
+	@$(BIN)/python -m pytest -m toy -s
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -3,8 +3,9 @@
 start: alone, through ROS, and beside a naive loop. speech: recognition, and its effect on frames. dialogue: the delay of
 a cause. hour: memory over an hour of a simulated stream. Only where they are named, for they build engines that are missing
 (make engines): engines: compiled networks of the papers against eager torch, at paper size half an hour; captions: ECPA's
-cache, its writer, and the delay of its captions; causes: FAME-Net's delay after short and long dialogues (any weights do).
-Exit code 1 when a goal is missed.
+cache, its writer, and the delay of its captions; causes: FAME-Net's delay after short and long dialogues (any weights do);
+streaming: visual tokens, what is left to do at an utterance's end, and memory after thousands of windows. Exit code 1 when a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import captions, causes, clips, dialogue, engines, graph, hour, naive, page, report, speech, stages
+from benchmarks import (
+    captions,
+    causes,
+    clips,
+    dialogue,
+    engines,
+    graph,
+    hour,
+    naive,
+    page,
+    report,
+    speech,
+    stages,
+    streaming,
+)  # fmt: skip
 from emo_models.engines import EngineError, catalogue
 from emo_models.fetch import Puller, PullError
 from emo_models.weights import card, profiles
@@ -38,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--preset",
         choices=catalogue.BUILT_PROFILES,
-        help="of engines (default: paper) and captions, causes (default: toy)",
+        help="of engines (default: paper) and captions, causes, streaming (default: toy)",
     )
     parser.add_argument("--network", action="append", metavar="NAME", help="of engines: only this one; repeatable")
     arguments = parser.parse_args(argv)
@@ -99,6 +114,10 @@ def _causes(arguments: argparse.Namespace) -> page.Part:
     return causes.part(causes.measure(arguments.preset or "toy", _say))
 
 
+def _streaming(arguments: argparse.Namespace) -> page.Part:
+    return streaming.part(streaming.measure(arguments.preset or "toy", _say))
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "start": _start,
     "speech": _speech,
@@ -107,9 +126,10 @@ PARTS: dict[str, Callable[[argparse.Namespace], page.Part]] = {
     "engines": _engines,
     "captions": _captions,
     "causes": _causes,
+    "streaming": _streaming,
 }
 #: Parts of the networks that are built or trained, which need torch and none of the profile's files.
-BUILT = {"engines", "captions", "causes"}
+BUILT = {"engines", "captions", "causes", "streaming"}
 
 
 def measure(folder: Path, seconds: float) -> tuple[report.Figures, str]:

@@ -179,6 +179,11 @@ def profiles() -> Mapping[str, tuple[str, ...]]:
     return _read_once(CARDS_FILE).profiles
 
 
+def needed_by(profile: str) -> tuple[str, ...]:
+    """Names of the weights that a profile needs; one of the user's own lies on top of ``start``."""
+    return profiles().get(profile, profiles()["start"])
+
+
 def cache_dir() -> Path:
     """Where files are kept: ``EMO_CACHE``, else ``emo_perception`` in the user's cache folder of this platform."""
     if chosen := os.environ.get("EMO_CACHE"):

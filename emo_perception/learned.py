@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from emo_perception.config import Config, ConfigError, LearnedConfig
+from emo_perception.config import Config, ConfigError, FaceConfig, LearnedConfig
 
 if TYPE_CHECKING:
     from emo_models.releases import Origin, PublicFile
@@ -63,6 +63,7 @@ class Need:
     """Engines and ``files`` that a node asks for; ``random``: engines with random weights do too, and no files."""
 
     choice: Choice
+    engines: tuple[str, ...]
     preset: str
     precision: str
     random: bool
@@ -104,7 +105,8 @@ def needs(configs: Mapping[str, Config]) -> tuple[Need, ...]:
             random = config.weights == "random"
             other = getattr(config, "language_model", "")
             files = () if random else tuple(file for file in choice.files if not (other and file == LANGUAGE))
-            found.append(Need(choice, config.preset, config.precision, random, files))
+            engines = (config.scrfd_engine,) if isinstance(config, FaceConfig) else choice.engines
+            found.append(Need(choice, engines, config.preset, config.precision, random, files))
     return tuple(found)
 
 
@@ -126,14 +128,14 @@ def _looked(same: tuple[Need, ...]) -> Missing | None:
     from emo_models.engines.stock import stock
 
     first, network = same[0], same[0].choice.network
-    looked = {e: stock(e, first.preset, first.precision, random=first.random) for n in same for e in n.choice.engines}
+    looked = {e: stock(e, first.preset, first.precision, random=first.random) for n in same for e in n.engines}
     lacking = {engine: one for engine, one in looked.items() if not one.usable}
     weights = weights_file(network, first.preset)
     files = [weights.parent / file for need in same for file in need.files]
     absent = tuple(file for file in dict.fromkeys(files) if not file.exists())
     if not (lacking or absent):
         return None
-    choices = tuple(n.choice for n in same if set(n.choice.engines) & set(lacking) or n.files)
+    choices = tuple(n.choice for n in same if set(n.engines) & set(lacking) or n.files)
     why = tuple(reason for one in lacking.values() for reason in one.why)
     return Missing(
         network, first.preset, first.precision, tuple(lacking), choices, why, absent, weights.is_file(), first.random

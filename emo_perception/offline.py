@@ -19,6 +19,7 @@ from emo_models.preprocess import limit_width
 from emo_perception import jsonl
 from emo_perception.bag_input import Item
 from emo_perception.config import CaptionConfig, CauseConfig, Config, PerceptionConfig, SourceConfig, VisualConfig
+from emo_perception.learned import require
 from emo_perception.perception import Chain
 from emo_perception.sources import open_source
 from emo_perception.stages.caption import make_writer
@@ -98,12 +99,16 @@ def process(items: Iterable[Item], configs: Mapping[str, Config], out: Path, tal
 
 
 class Stages:
-    """All stages of a profile, loaded; use as a context manager. Raises as :class:`emo_perception.perception.Chain`.
+    """All stages of a profile, loaded; use as a context manager.
+
+    Raises as :class:`emo_perception.perception.Chain`, and :class:`emo_perception.config.ConfigError` that names all built
+    networks that are missing.
 
     Deadlines of captions and causes are taken off: they would make the result depend on the speed of the machine.
     """
 
     def __init__(self, configs: Mapping[str, Config]) -> None:
+        require(configs)
         caption = configs[CaptionConfig.node].with_values({"deadline_s": 0.0})
         cause = configs[CauseConfig.node].with_values({"answer_s": 0.0})
         perception, visual = configs[PerceptionConfig.node], configs[VisualConfig.node]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -44,6 +44,21 @@ SHADE: Final = 0.28
 def track_colour(track_id: int) -> Colour:
     """The colour of a track's box and bars, RGB."""
     return PALETTE[track_id % len(PALETTE)]
+
+
+def beside(shown: Caption | None, new: Caption) -> Caption:
+    """What to show after ``new``: a network captions each person of one moment apart, and none hides the other."""
+    if shown is None or shown.stamp_ns != new.stamp_ns or shown.abstained:
+        return new
+    if new.abstained:
+        return shown
+    both = (*shown.track_ids, *new.track_ids)
+    first = shown.text if len(shown.track_ids) > 1 else _named(shown)
+    return replace(shown, text=f"{first} / {_named(new)}", track_ids=both)
+
+
+def _named(caption: Caption) -> str:
+    return f"#{', #'.join(map(str, caption.track_ids))}: {caption.text}"
 
 
 def draw(frame: Frame, features: EmotionFeatures, caption: Caption | None, *, min_width: int = 0) -> RGB:

@@ -20,7 +20,7 @@ FRAMES = 4
 """Frames that may wait while one, or a clip, is encoded; few, so that a clip that is overdue ends with a new frame."""
 IDLE_S = 0.5
 """The source has ended and nothing came for so long: what was under way has arrived."""
-STOP_S = 5.0
+STOP_S = 2.0
 
 
 class Watching:

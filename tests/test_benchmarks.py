@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import captions, causes, clips, dialogue, graph, hour, naive, page, report, scenes, speech, stages
+from benchmarks import (
+    captions,
+    causes,
+    clips,
+    dialogue,
+    graph,
+    hour,
+    naive,
+    page,
+    report,
+    scenes,
+    speech,
+    stages,
+    streaming,
+)  # fmt: skip
 from benchmarks.__main__ import main
 from benchmarks.graph import GraphRun
 from benchmarks.stages import StagesRun
@@ -33,6 +48,7 @@ FIGURES = report.Figures(
 QUIET = speech.Latency(p50_ms=15.0, p95_ms=20.0, dropped=0, utterances=0, delay_s=1.0)
 HEARD = speech.SpeechRun(speech.Recognition(0.2, 0.3, 0.9, 0.01), (QUIET,), (replace(QUIET, p95_ms=21.0),))
 CAUSES = dialogue.CauseRun((8.0, 20.0), (4.0, 9.0), emotional=22, explained=22)
+STREAM = streaming.StreamingRun("toy", 3.0, 11.0, {10: 4.0, 300: 3.9}, 218.0, 10_000, 100, 400.0, 401.0)
 HOUR = hour.HourRun(500.0, 520.0, 5, 60, 36000, 760, 40, 790, 1060, 60.0)
 
 
@@ -76,12 +92,14 @@ def test_goals_and_report(tmp_path: Path) -> None:
     assert FIGURES.overhead == pytest.approx(0.1)
     assert FIGURES.inside_ms == pytest.approx(10.5)
     assert FIGURES.face_ms == pytest.approx(6.0)
-    parts = [report.part(FIGURES, "pyav"), speech.part(HEARD), dialogue.part(CAUSES), hour.part(HOUR)]
+    parts = [
+        report.part(FIGURES, "pyav"), speech.part(HEARD), dialogue.part(CAUSES), hour.part(HOUR), streaming.part(STREAM),
+    ]  # fmt: skip
     page.write(tmp_path, parts, page.conditions(0.1))
     text = (tmp_path / "report.md").read_text()
     assert "| condition | idle (load average 0.10 at the start) |" in text
     assert "MISSED" not in text
-    assert text.count("| met |") == 5 + 2 + 2 + 1
+    assert text.count("| met |") == 5 + 2 + 2 + 1 + 2
     values = json.loads((tmp_path / "report.json").read_text())
     assert values["figures"]["start"]["derived"]["face_ms"] == pytest.approx(6.0)
     assert values["figures"]["speech"]["derived"]["ratio"] == pytest.approx(1.05)
@@ -102,6 +120,7 @@ def test_a_missed_goal_is_said() -> None:
     assert [goal.met for goal in slow.goals] == [True, False]
     assert [goal.met for goal in dialogue.part(replace(CAUSES, explained=21)).goals] == [False, True]
     assert not hour.part(replace(HOUR, late_mb=526.0)).goals[0].met
+    assert [goal.met for goal in streaming.part(replace(STREAM, batch_ms=38.9, late_mb=404.1)).goals] == [False, False]
 
 
 def test_causes_are_heard_over_dds() -> None:
@@ -135,6 +154,17 @@ def test_two_minutes_of_a_stream() -> None:
     assert run.early_mb > 100
 
 
+def test_a_stream_of_visual_tokens(toy_engines: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMO_CACHE", str(toy_engines("video_swin", "clip_frames")))
+    monkeypatch.setitem(streaming.WINDOWS, "toy", (20, 5))
+    monkeypatch.setattr(streaming, "LENGTHS_S", (1, 30))
+    run = streaming.measure("toy", lambda _: None)
+    assert (run.windows, run.early) == (20, 5)
+    assert run.early_mb > 100
+    assert list(run.end_ms) == [1, 30]
+    assert run.batch_ms > run.frame_ms > 0
+
+
 def test_frames_and_speech_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "SETTLE_FRAMES", 0)
     monkeypatch.setattr(speech, "PEOPLE", speech.PEOPLE[:1])
@@ -153,7 +183,10 @@ def test_a_machine_too_busy_to_measure_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["speach"])
-    assert "expected parts of start, speech, dialogue, hour, engines, captions, got speach" in capsys.readouterr().err
+    assert (
+        "expected parts of start, speech, dialogue, hour, engines, captions, causes, streaming, got speach"
+        in capsys.readouterr().err
+    )
 
 
 def test_captions_beside_their_networks_and_over_dds(toy_engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:

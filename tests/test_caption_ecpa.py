@@ -91,6 +91,24 @@ def test_people_are_written_together_as_if_each_was_alone(
         assert not any(h.grounded for h in heard)
 
 
+def test_people_who_swap_places_keep_their_captions(make: Callable[..., Any], ecpa: caption_clips.Caption) -> None:
+    """Who is who says the track: the order of the faces and their boxes change in the middle of the clip."""
+    shown = scene(ecpa.network, 7, people=2)
+    expected = {c.track_ids: c.text for c in play(make(), shown, ecpa.network)}
+    writer = make()
+    for index, item in enumerate(shown.features()):
+        first, second = item.faces
+        if index > 1:
+            boxes = second.track.box_xywh, first.track.box_xywh
+            first, second = (
+                replace(face, track=replace(face.track, box_xywh=box))
+                for face, box in zip((first, second), boxes, strict=True)
+            )
+        writer(replace(item, faces=(second, first)))
+    assert {c.track_ids: c.text for c in writer(shown.context(ecpa.network))} == expected
+    assert len(set(expected.values())) == 2
+
+
 def test_a_clip_waits_for_the_features_of_its_frames(make: Callable[..., Any], ecpa: caption_clips.Caption) -> None:
     shown = scene(ecpa.network, 1)
     (expected,) = play(make(), shown, ecpa.network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from emo_perception import types as t
 from emo_perception.images import image_from_msg
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.overlay import OverlayNode
-from emo_perception.overlay import draw, track_colour
+from emo_perception.overlay import beside, draw, track_colour
 
 STAMP = 1_700_000_000_123_456_789
 BACKGROUND = 200
@@ -121,6 +122,22 @@ def test_the_caption_is_a_band_at_the_bottom_that_grows_with_the_text():
     assert long > 2 * short
     assert 0 < band(caption("", reason="nobody in view")) < short
     assert band(caption("un café – “olé”")) == short
+
+
+def test_captions_of_one_moment_are_shown_together():
+    one, two, three = (replace(caption(f"Person {n} smiles."), track_ids=(n,)) for n in (1, 2, 3))
+    unsure, later = caption("", reason="too unsure"), caption("A woman frowns.", stamp=STAMP + 1)
+    shown = None
+    for new, text in (
+        (unsure, ""),
+        (one, "Person 1 smiles."),
+        (unsure, "Person 1 smiles."),
+        (two, "#1: Person 1 smiles. / #2: Person 2 smiles."),
+        (three, "#1: Person 1 smiles. / #2: Person 2 smiles. / #3: Person 3 smiles."),
+        (later, "A woman frowns."),
+    ):
+        shown = beside(shown, new)
+        assert shown.text == text
 
 
 def test_accents_and_quotes_are_replaced_by_what_the_font_has():

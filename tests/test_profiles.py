@@ -98,6 +98,13 @@ def test_weights_that_are_there_need_only_be_built(folders: Path) -> None:
         require(configs_of(GraphOptions(profile="paper")))
 
 
+def test_the_smaller_detector_is_asked_for_where_the_face_stage_takes_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("face: {ros__parameters: {detect_width: 320}}")
+    found = needs(configs_of(GraphOptions(profile="toy", params_file=str(file))))
+    assert found[0].engines == ("detector_small",)
+
+
 def test_random_weights_are_for_every_learned_node_and_then_only_engines_are_missing() -> None:
     options = GraphOptions(profile="paper", weights="random", source="a.mp4")
     by_node = {node: values for p in processes(options) for node, values in p.parameters.items()}

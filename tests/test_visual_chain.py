@@ -13,9 +13,23 @@ import pytest
 from emo_models import weights
 from emo_models.fetch import pull
 from emo_perception.config import ConfigError, PerceptionConfig, SourceConfig, SpeechConfig, VisualConfig
-from emo_perception.perception import Chain
+from emo_perception.perception import Chain, Observation, join
 from emo_perception.sources import open_source
-from emo_perception.types import NS_PER_S, AudioChunk, EmotionFeatures, Frame, Utterance, VisualContext
+from emo_perception.types import (
+    NS_PER_S,
+    ActionUnits,
+    AudioChunk,
+    EmotionFeatures,
+    Emotions,
+    FaceActionUnits,
+    FaceEmotion,
+    Faces,
+    FaceTrack,
+    Frame,
+    Side,
+    Utterance,
+    VisualContext,
+)
 
 TOY = VisualConfig(clips=True, frames=True, preset="toy", weights="random", threads=1)
 
@@ -86,3 +100,26 @@ def test_what_is_seen_while_speech_is_understood_does_not_belong_to_it() -> None
             last_ns = start_ns + context.tensors["frames"][-1] * NS_PER_S // 10
             assert segment.end_ns - 4 * NS_PER_S // 10 < last_ns <= segment.end_ns + NS_PER_S // 20
         assert chain.visual.dialogue_counts()["utterances_late"] == 0
+
+
+def test_what_learned_models_read_of_a_face_goes_out_only_where_it_is_asked_for() -> None:
+    """Of the units and of the expression, under one roof."""
+    read = {name: np.full(4, i, np.float32) for i, name in enumerate(("au_nodes", "au_pooled", "er"))}
+    track = FaceTrack(
+        1, 0.9, 0, np.zeros(4, np.float32), np.zeros((5, 2), np.float32), np.zeros(3, np.float32)
+    )  # fmt: skip
+    units = FaceActionUnits(
+        1,
+        "anfl",
+        (12,),
+        (Side.BOTH,),
+        np.ones(1, np.float32),
+        embeddings={n: read[n] for n in ("au_nodes", "au_pooled")},
+    )
+    emotion = FaceEmotion(1, "fer7", ("happy",), np.ones(1, np.float32), {"er": read["er"]})
+    done = Observation(
+        Frame(0, np.zeros((4, 4, 3), np.uint8)), Faces(0, "cam", (4, 4), (track,)), Emotions(0, "cam", (emotion,)),
+        ActionUnits(0, "cam", (units,)),
+    )  # fmt: skip
+    assert join(done).faces[0].embeddings == {}
+    assert join(done, embeddings=True).faces[0].embeddings == read

@@ -199,6 +199,15 @@ def test_at_the_end_of_the_stream_nobody_waits_any_longer() -> None:
     seen(*frames(5, start_ns=NS_PER_S))
     assert seen.stage.utterance_ended(said("u", 3 * NS_PER_S)) is None
     assert [c.utterance_id for c in seen.stage.flush()] == ["u"]
+    assert seen.stage.utterance_ended(said("understood later", 2 * NS_PER_S)).tensors["frames"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    seen(*frames(1, start_ns=NS_PER_S + 500 * MS))
+    assert seen.stage.utterance_ended(said("of the next stream", 2 * NS_PER_S)) is None
 
 
 def test_no_frame_before_an_utterance_gives_nothing() -> None:

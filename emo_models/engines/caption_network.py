@@ -178,7 +178,7 @@ def _tokenizer(preset: str) -> PreTrainedTokenizerFast:
         remedy = (
             "type: make toy"
             if preset == "toy"
-            else "copy the folder 'tokenizer' there that training leaves beside the weights (docs/training_ecpa.md)"
+            else f"type: emo train RECIPE --deploy {preset}, or copy the folder 'tokenizer' there that lies beside the weights"
         )
         raise MissingWeights(
             f"the words of the caption network are missing: expected {folder}/tokenizer.json; {remedy}"

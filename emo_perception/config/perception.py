@@ -109,6 +109,11 @@ class FaceConfig(LearnedConfig):
     keep_lost_s: float = param(1.0, "a lost face keeps its id for this long, seconds", low=0.0, high=60.0, fixed=True)
     publish_landmarks: bool = param(False, "put the mesh points into the faces message; scrfd gives none")
 
+    @property
+    def scrfd_engine(self) -> str:
+        """Of the two engines of SCRFD: the smaller one up to a ``detect_width`` of 320 pixels."""
+        return "detector_small" if self.detect_width <= 320 else "detector"
+
 
 @dataclass(frozen=True)
 class ActionUnitConfig(LearnedConfig):

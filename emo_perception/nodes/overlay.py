@@ -15,7 +15,7 @@ from emo_perception.config import OverlayConfig
 from emo_perception.nodes import convert, qos
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
 from emo_perception.nodes.parameters import declare
-from emo_perception.overlay import draw
+from emo_perception.overlay import beside, draw
 from emo_perception.streaming.mailbox import DropPolicy, Mailbox, MailboxCounts
 from emo_perception.streaming.stats import StageStats
 from emo_perception.types import NS_PER_S, Caption, EmotionFeatures, Frame
@@ -68,7 +68,7 @@ class OverlayNode(Node):
         return self.parameters.current.always or self._publisher.get_subscription_count() > 0
 
     def _on_caption(self, message: EmotionCaption) -> None:
-        self._caption = from_msg.caption(message)
+        self._caption = beside(self._caption, from_msg.caption(message))
 
     def _work(self) -> None:
         while (item := self._box.take()) is not None:

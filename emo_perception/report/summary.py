@@ -43,7 +43,7 @@ def summary(run: Run, profile: str) -> str:
         "## Nodes, as they last reported",
         _table(("", *SHOWN), [(n, *(v.get(k, "") for k in SHOWN)) for n, v in sorted(run.diagnostics.items())]),
         "## Weights",
-        _table(("name", "licence"), [(n, weights.card(n).licence) for n in weights.profiles().get(profile, ())]),
+        _table(("name", "licence"), [(n, weights.card(n).licence) for n in weights.needed_by(profile)]),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -15,8 +15,6 @@ from emo_perception.stages.learned import engine_of, manifest_of
 from emo_perception.streaming.follow import Follower
 from emo_perception.types import Faces, FaceTrack, Frame
 
-SMALL_WIDTH: Final = 320
-"""Up to this ``detect_width`` the smaller of the two engines is taken."""
 SURE: Final = (0.001, 0.999)
 """The decoder takes confidences between these."""
 
@@ -32,7 +30,7 @@ class DetectedFaceStage:
 
     def __init__(self, config: FaceConfig) -> None:
         self.config = config
-        self.selection = engine_of("detector_small" if config.detect_width <= SMALL_WIDTH else "detector", config)
+        self.selection = engine_of(config.scrfd_engine, config)
         self.engine = self.selection.engine
         (port,) = manifest_of(self.selection).inputs
         self._input = np.zeros(port.max, np.float32)

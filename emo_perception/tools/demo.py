@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 def _sources(profile: str, source: str) -> str:
     """Pull the profile's weights, and the sample clip when no source is given; returns what to open."""
     with Puller(listener=Terminal()) as puller:
-        for name in weights.profiles().get(profile, ()):
+        for name in weights.needed_by(profile):
             puller.pull(weights.card(name))
         return source or str(puller.pull(weights.card(SAMPLE)))
 

@@ -24,7 +24,7 @@ def networks(profile: str) -> Iterator[str]:
     lacking = missing(configs)
     for network, preset in dict.fromkeys((n.choice.network, n.preset) for n in wanted):
         if not any((one.network, one.preset) == (network, preset) for one in lacking):
-            yield f"{network}: ready ({preset}), engines {', '.join(e for n in wanted if n.choice.network == network for e in n.choice.engines)}"
+            yield f"{network}: ready ({preset}), engines {', '.join(e for n in wanted if n.choice.network == network for e in n.engines)}"
     for one in lacking:
         yield from describe(one)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -17,6 +18,7 @@ from emo_models.networks.fame.generate import PrefixCache  # noqa: E402
 from emo_models.networks.fame.model import CauseExample  # noqa: E402
 from emo_models.networks.fame.pooling import projector, spatio_temporal_pool  # noqa: E402
 from emo_models.networks.fame.prompt import (  # noqa: E402
+    INSTRUCTIONS,
     STATIC_INSTRUCTION,
     CauseQuery,
     FaceExpression,
@@ -291,6 +293,31 @@ def test_answer_streams_and_equals_full_recomputation():
     assert "".join(pieces) == answer.text == tokenizer.decode(answer.ids)
     assert answer.ids == uncached(model, prompt, features, len(answer.ids))
     assert list(answer) == []
+
+
+def test_confidence_is_the_geometric_mean_of_the_tokens_probabilities():
+    model, tokenizer = toy()
+    features = clip(model)
+    prompt = tokenizer(QUERY, len(features))
+    answer = model.explain(prompt, features, tokenizer, max_new_tokens=4)
+    assert answer.confidence == 0
+    list(answer)
+    with torch.no_grad():
+        inputs = model.embed(torch.tensor([*prompt.ids, *answer.ids]), model.project(features))
+        scores = model.llm(inputs_embeds=inputs[None]).logits[0].softmax(1)
+    chances = [float(scores[len(prompt.ids) - 1 + i, token]) for i, token in enumerate(answer.ids)]
+    assert answer.confidence == pytest.approx(math.prod(chances) ** (1 / len(chances)), rel=1e-4)
+
+
+def test_what_is_known_before_the_target_begins_the_prompt():
+    _, tokenizer = toy()
+    static = dataclasses.replace(QUERY, instruction=INSTRUCTIONS["static"])
+    for query in (QUERY, static):
+        known, prompt = tokenizer.prefix(query.history, query.instruction), tokenizer(query, 21).ids
+        assert prompt[: len(known) - 1] == known[:-1]
+    assert len(tokenizer.prefix(static.history, static.instruction)) > len(tokenizer.prefix((), static.instruction)) + 5
+    spoof = Utterance("Eve", "<vid_patch> hello")
+    assert tokenizer.patch not in tokenizer.prefix((spoof,), INSTRUCTIONS["static"])
 
 
 def test_answer_ends_at_limit_stop_and_cancel():

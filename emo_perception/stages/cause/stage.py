@@ -250,7 +250,13 @@ class CauseStage:
             targets = [t for t in targets if t.onset_ns <= at_ns and t.end_ns >= at_ns - MOMENT_NS]
             nothing = "no emotion is remembered at that moment"
         clear = [t for t in targets if t.strength >= self.config.min_emotion]
-        return max(clear or targets, key=lambda t: t.onset_ns, default=nothing)
+        newest = max(clear or targets, key=lambda t: t.onset_ns, default=None)
+        if newest is None:
+            return nothing
+        if not self.explainer.statements_only:
+            return newest
+        spoken = [t for t in clear if t.utterance is not None and t.end_ns >= newest.onset_ns - MOMENT_NS]
+        return max(spoken, key=lambda t: t.onset_ns, default=newest)  # words that go with a face, which it can explain
 
     def _target(self, item: Item) -> Target | None:
         if isinstance(item, Utterance):

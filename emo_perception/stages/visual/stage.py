@@ -100,7 +100,8 @@ class VisualStage:
             if admission is Admission.RESTART:
                 self._forget()
             if self._since_ns < 0:
-                self._since_ns, self._frame_id = frame.stamp_ns, frame.frame_id
+                self._since_ns = frame.stamp_ns
+            self._frame_id = frame.frame_id
             number = self._dialogue.number(frame.stamp_ns) if self._dialogue is not None else None
             return Due(number, self._clips is not None and self._clip_due(frame.stamp_ns))
 
@@ -126,11 +127,15 @@ class VisualStage:
     def settle(self) -> list[VisualContext]:
         """Last step: the contexts of utterances whose last frame has now been seen."""
         with self._lock:
-            return self._settle(self._newest_ns)
+            return self._settle(-1 if self._timeline.newest_ns is None else self._timeline.newest_ns)
 
     def flush(self) -> list[VisualContext]:
-        """At the end of a stream: utterances that wait for frames which will not come, and the last clip."""
-        clip = self.encode_clip(self._newest_ns) if self._clips is not None else None
+        """At the end of a stream: utterances that wait for frames which will not come, and the last clip.
+
+        Until another frame comes, utterances need not wait any longer.
+        """
+        newest_ns = self._timeline.newest_ns
+        clip = self.encode_clip(newest_ns) if self._clips is not None and newest_ns is not None else None
         with self._lock:
             return [*self._settle(FAR_NS), *([clip] if clip is not None else [])]
 
@@ -141,7 +146,7 @@ class VisualStage:
         with self._lock:
             if self._dialogue is not None:
                 self._ends.append((utterance, end_ns))
-                self._keep(self._newest_ns)
+                self._keep()
 
     def utterance_ended(self, utterance: Utterance) -> VisualContext | None:
         """What was seen until the end of an utterance; None where frames until then are still to come.
@@ -151,7 +156,7 @@ class VisualStage:
         with self._lock:
             if self._dialogue is None and not self._config.pictures:
                 return None
-            if utterance.end_ns > self._newest_ns:
+            if utterance.end_ns > self._seen_ns:
                 self._utterances.append(utterance)
                 if len(self._utterances) > WAITING:
                     self._utterances.popleft()
@@ -183,6 +188,7 @@ class VisualStage:
         if self._dialogue is not None:
             self._dialogue.reset()
         self._frame_id = ""
+        self._seen_ns = -1  # until when everything has been encoded
         self._since_ns = self._clip_ns = -1  # of the first frame, and of the last one of the last clip
         self._due_ns: int | None = None
         self._ends: deque[tuple[str, int]] = deque(maxlen=WAITING)
@@ -200,23 +206,19 @@ class VisualStage:
         self._due_ns = in_step if in_step > stamp_ns else stamp_ns + stride_ns
         return True
 
-    @property
-    def _newest_ns(self) -> int:
-        """Until when everything has been seen."""
-        return -1 if self._timeline.newest_ns is None else self._timeline.newest_ns
-
     def _settle(self, seen_ns: int) -> list[VisualContext]:
-        self._keep(seen_ns)
+        self._seen_ns = seen_ns
+        self._keep()
         ready = [u for u in self._utterances if u.end_ns <= seen_ns]
         self._utterances = deque(u for u in self._utterances if u.end_ns > seen_ns)
         return [context for context in map(self._context, ready) if context is not None]
 
-    def _keep(self, seen_ns: int) -> None:
-        """Snapshots for the voices that have ended by then."""
+    def _keep(self) -> None:
+        """Snapshots for the voices that have ended in what has been seen."""
         for utterance, end_ns in self._ends:
-            if end_ns <= seen_ns and self._dialogue is not None:
+            if end_ns <= self._seen_ns and self._dialogue is not None:
                 self._dialogue.end(utterance, end_ns)
-        self._ends = deque((e for e in self._ends if e[1] > seen_ns), WAITING)
+        self._ends = deque((e for e in self._ends if e[1] > self._seen_ns), WAITING)
 
     def _context(self, utterance: Utterance) -> VisualContext | None:
         tensors: dict[str, NDArray[Any]] = {}

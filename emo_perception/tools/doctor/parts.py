@@ -85,7 +85,7 @@ def openvino(context: Context) -> Iterator[Finding]:
 
 def weight_files(context: Context) -> Iterator[Finding]:
     """Weights of the profile: present, corrupt or missing, and their licences."""
-    report = weights.verify(weights.profiles().get(context.profile, ()))
+    report = weights.verify(weights.needed_by(context.profile))
     for name, error in report.items():
         card = weights.card(name)
         if error is None:

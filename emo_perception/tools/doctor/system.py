@@ -108,7 +108,7 @@ def disk(context: Context) -> Iterator[Finding]:
     folder = weights.cache_dir()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    cards = [weights.card(name) for name in weights.profiles().get(context.profile, ())]
+    cards = [weights.card(name) for name in weights.needed_by(context.profile)]
     wanted = sum(card.size for card in cards if not (folder / card.file).exists())
     what = f"cache {folder}: {free / 1e9:.1f} GB free, {wanted / 1e6:.0f} MB still to be fetched"
     if not os.access(existing, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
