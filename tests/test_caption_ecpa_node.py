@@ -86,6 +86,13 @@ def test_words_come_one_by_one_then_the_caption(toy_engines: Any, ecpa: caption_
         assert len(words) > 3
         assert all(after.startswith(before) for before, after in itertools.pairwise(words))
         assert not any(p.grounded for p in peer.partial)
+        peer.show(shown.later(5), ecpa.network)
+        other = scene(ecpa.network, 2).later(10)
+        peer.show(other, ecpa.network)
+        peer.until(lambda: len(peer.captions) == 5, "captions of the same again, and of something else")
+        news = ecpa.network.generate(other.pixels, other.people[0], ecpa.tokens)[0].text
+        peer.until(lambda: len(peer.texts) == 3, "what is new as text")
+        assert [text.data for text in peer.texts] == [*expected, news]
         assert any(e.au and np.isfinite(e.similarity) for e in peer.captions[0].evidence)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 pytest.importorskip("transformers", reason="the language models come from transformers")
 
-from cause_scenes import at, frames, says  # noqa: E402
+from cause_scenes import frames, says  # noqa: E402
 from fame_cache import ANSWER, public_files, video, write_fame  # noqa: E402
 
 from emo_models import weights  # noqa: E402
@@ -19,12 +18,11 @@ from emo_models.networks.fame.pooling import join  # noqa: E402
 from emo_models.networks.int8 import megabytes, quantise  # noqa: E402
 from emo_models.weights import MissingWeights, WeightsError  # noqa: E402
 from emo_perception.config import CauseConfig, ConfigError  # noqa: E402
-from emo_perception.explaining import OWN, Explaining  # noqa: E402
-from emo_perception.memory.keeper import MemoryKeeper  # noqa: E402
 from emo_perception.stages.cause import About, CauseStage, Question  # noqa: E402
 from emo_perception.stages.cause.encoder import SentenceEncoder  # noqa: E402
 from emo_perception.stages.cause.explainers import Cancelled  # noqa: E402
 from emo_perception.stages.cause.explainers.fame import RANDOM, FameExplainer, finished  # noqa: E402
+from emo_perception.stages.cause.explainers.fame_prompt import People  # noqa: E402
 from emo_perception.stages.cause.grounding import strangers  # noqa: E402
 
 DOOR, FEAR = "I left the front door open.", "Oh no, she will be run over by a car!"
@@ -110,6 +108,19 @@ def test_the_question_has_the_words_the_faces_and_the_emotion_in_the_words_of_it
     assert (text_only(case).faces, text_only.video) == ((), False)
     words = text_only.of(stage.explainer.loaded.network.config, {"inputs": "V+E"})(case)
     assert (words.history, words.target.text, len(words.faces)) == ((), "", 4)
+
+
+def test_the_nameless_are_numbered_as_in_training_and_called_back_in_the_answer(make_stage):
+    stage = make_stage()
+    scene = [*frames(0, 4, f143="neutral", f77="neutral"), says(0, 2, "", DOOR, 77), says(2.2, 4, "", FEAR, 143)]
+    take(stage, *scene)
+    (case,) = stage.idle()
+    query = stage.explainer.prompt(case)
+    assert [f.name for f in query.faces] == ["person 1", "person 2"] * 2
+    assert (query.history[0].speaker, query.target.speaker) == ("person 1", "person 2")
+    people = People.of(case)
+    assert people.back("person 2 is scared because person 1 spoke.") == "person 143 is scared because person 77 spoke."
+    assert strangers(people.back("person 77 spoke to person 3."), case.words()) == "not in the evidence: person 0"
 
 
 def test_without_video_it_goes_on_after_a_second_of_the_stream_or_once_nothing_comes(make_stage):
@@ -361,91 +372,3 @@ def test_ten_minutes_of_silence_leave_nothing_behind(make_stage):
 )
 def test_an_answer_may_speak_of_what_was_seen_but_of_no_strangers(text, problem):
     assert strangers(text, "Ben: I left it open.\nAna: Oh no!\nAna's face (AU 5)\nperson 2: sad") == problem
-
-
-# Beside the graph
-
-
-@pytest.fixture
-def explaining(make_stage):
-    said = []
-    work = Explaining(
-        load=lambda _: make_stage(quiet_s=0.0), read=lambda item: item, stamp_ns=lambda item: item.stamp_ns, say=said.append,
-        config=lambda: CauseConfig(explainer="fame", preset="toy", quiet_s=0.0, max_questions=2),
-        keeper=MemoryKeeper(None),
-    )  # fmt: skip
-    work.start()
-    yield work, said
-    work.close()
-
-
-def test_the_graph_goes_on_while_words_are_written_and_questions_take_turns(explaining, wait_for):
-    work, said = explaining
-    go_on, order, heard = threading.Event(), [], threading.Event()
-    for item in door():
-        work.offer(item)
-    wait_for(lambda: work.stats.snapshot().processed == 41, "the scene is taken in")
-
-    def ask(name, listen=lambda _: None):
-        question = Question(About.UTTERANCE, utterance_id="Ben@0", emotion="joy")
-        work.ask(question, listen)
-        order.append(name)
-
-    def slow(_):
-        heard.set()
-        assert go_on.wait(30)
-
-    askers = [threading.Thread(target=ask, args=("asked 1", slow))]
-    askers[0].start()
-    assert heard.wait(30)
-    for number in range(6):
-        spoken = fear(5 + 2 * number)
-        work.offer(video(spoken))
-        work.offer(spoken)
-    wait_for(lambda: work.queues()[OWN].waiting == 4, "the graph takes in while words are written")
-    wait_for(lambda: len(said) == 2, "what may not wait goes out as the ranking's sentence")
-    assert {cause.model for cause in said} == {"trigger-ranking"}
-    for name in ("asked 2", "asked 3"):
-        askers.append(threading.Thread(target=ask, args=(name,)))
-        askers[-1].start()
-        wait_for(lambda: work.queues()["asked"].waiting == len(askers) - 1, "the question waits")
-    with pytest.raises(RuntimeError, match="too many questions wait already"):
-        work.ask(Question(About.UTTERANCE, utterance_id="Ben@0", emotion="joy"))
-    said.clear()
-    real = work._say
-    work._say = lambda cause: (order.append("own"), real(cause))
-    go_on.set()
-    for asker in askers:
-        asker.join(30)
-    wait_for(lambda: len(said) == 4, "the graph's own explanations")
-    assert [name[:3] for name in order[1:5]].count("own") == 2, order
-    assert [cause.text for cause in said] == [ANSWER] * 4
-
-
-def test_a_question_is_cancelled_while_it_waits_and_while_it_is_answered(explaining, wait_for):
-    work, _ = explaining
-    for item in door():
-        work.offer(item)
-    wait_for(lambda: work.stats.snapshot().processed == 41, "the scene is taken in")
-    gone, told, results = threading.Event(), [], []
-
-    def ask(listen):
-        try:
-            work.ask(Question(About.UTTERANCE, utterance_id="Ben@0", emotion="joy"), listen, gone.is_set)
-        except Cancelled:
-            results.append("cancelled")
-
-    def listen(text):
-        told.append(text)
-        assert gone.wait(30)
-
-    askers = [threading.Thread(target=ask, args=(listen,)) for _ in range(2)]
-    for asker in askers:
-        asker.start()
-    wait_for(lambda: told and work.queues()["asked"].waiting == 1, "one is answered, one waits")
-    gone.set()
-    for asker in askers:
-        asker.join(30)
-    assert results == ["cancelled"] * 2
-    assert len(told) == 1
-    assert at(0) > 0

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from rclpy.node import Node
-from std_msgs.msg import String
 
 from emo_models.engines import EngineError
-from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState, VisualContext
+from emo_msgs.msg import EmotionFeatures, SourceState, VisualContext
 from emo_perception import from_msg
 from emo_perception.config import CaptionConfig, PerceptionConfig
-from emo_perception.nodes import convert, qos
+from emo_perception.nodes import qos
+from emo_perception.nodes.caption_voice import CaptionVoice
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
 from emo_perception.nodes.loading import Loading
 from emo_perception.nodes.parameters import declare
@@ -41,8 +41,7 @@ class CaptionNode(Node):
     """Subscribes ``emotion_features``, ``source_state`` and, where a network writes, ``visual_context``; publishes
     ``emotion_caption``, ``emotion_caption/text`` and, while a network writes, ``emotion_caption/partial``.
 
-    An abstention goes out on ``emotion_caption`` only, and only where the parameter allows; a text that claims what
-    was not measured (``grounded`` false) is withheld and counted. Partial captions are not checked yet.
+    What goes out is :class:`.caption_voice.CaptionVoice`'s.
     """
 
     def __init__(self) -> None:
@@ -54,20 +53,12 @@ class CaptionNode(Node):
         self._timeline = Timeline(PerceptionConfig().jump_back_s)
         self._box: Mailbox[tuple[Input, float]] = Mailbox("features", DropPolicy.KEEP_LATEST, WAITING)
         self._stats, self._gaps = StageStats(), StampGaps()
-        self._counts = dict.fromkeys(("captions", "abstentions", "withheld", "restarts"), 0)
-        if learned:
-            self._counts["overtaken"] = 0
+        self._counts = dict.fromkeys(("restarts", *(["overtaken"] if learned else [])), 0)
         self._newest_clip: VisualContext | None = None
         self._misfit = ""
         self._ended, self._closing = threading.Event(), threading.Event()
+        self._voice = CaptionVoice(self, self.parameters, learned=learned)
         override = qos.overridable()
-        self._captions = self.create_publisher(
-            EmotionCaption, "emotion_caption", qos.CAPTION, qos_overriding_options=override
-        )
-        self._text = self.create_publisher(String, "emotion_caption/text", qos.CAPTION, qos_overriding_options=override)
-        self._partial = self.create_publisher(
-            EmotionCaption, "emotion_caption/partial", qos.RESULT, qos_overriding_options=override
-        )
         self._worker = threading.Thread(target=self._work, name="emo-caption", daemon=True)
         self._worker.start()
         self.create_subscription(
@@ -106,7 +97,7 @@ class CaptionNode(Node):
     # The worker
 
     def _make_writer(self) -> CaptionWriter:
-        writer = make_writer(self.parameters.current, self._tell_partial)
+        writer = make_writer(self.parameters.current, self._voice.partial)
         writer.warmup()
         return writer
 
@@ -127,9 +118,9 @@ class CaptionNode(Node):
                     self._run(writer, message, max(arrived_s, ready_s))  # nobody could be late while engines loaded
                 elif self._ended.is_set() and not said_all:
                     said_all = True
-                    self._publish(writer.flush())
+                    self._say(writer.flush())
                 else:
-                    self._publish(writer.idle())
+                    self._say(writer.idle())
             except EngineError as error:
                 if str(error) != self._misfit:
                     self.get_logger().error(str(error))
@@ -153,7 +144,7 @@ class CaptionNode(Node):
         with self._stats.measured(stamp_ns):
             item = from_msg.visual_context(message) if clip else from_msg.features(message)
             captions = writer(item, arrived_s)
-        self._publish(captions)
+        self._say(captions)
 
     def _overtaken(self, clip: VisualContext, arrived_s: float) -> bool:
         """A newer clip waits, and half of this one's time is over: it would be late, and the next one later still."""
@@ -168,30 +159,14 @@ class CaptionNode(Node):
         if admission is Admission.RESTART:
             self.get_logger().info("stamps jumped back, starting anew")
             self._counts["restarts"] += 1  # the writer forgets by itself
+            self._voice.forget()
         self._gaps.see(stamp_ns)
         return True
 
-    # What goes out
-
-    def _tell_partial(self, caption: Caption) -> None:
-        self._partial.publish(convert.caption_msg(caption))
-
-    def _publish(self, captions: Iterable[Caption]) -> None:
+    def _say(self, captions: Iterable[Caption]) -> None:
         for caption in captions:
             self._misfit = ""
-            if caption.abstained:
-                self._counts["abstentions"] += 1
-                self.get_logger().info(f"says nothing: {caption.abstain_reason}")
-                if self.parameters.current.publish_abstentions:
-                    self._captions.publish(convert.caption_msg(caption))
-            elif not caption.grounded:
-                self._counts["withheld"] += 1
-                self.get_logger().warning(f"withheld, it claims what was not measured: {caption.text}")
-            else:
-                self._counts["captions"] += 1
-                self.get_logger().info(caption.text)
-                self._captions.publish(convert.caption_msg(caption))
-                self._text.publish(String(data=caption.text))
+            self._voice.say(caption)
 
     # Diagnostics
 
@@ -205,7 +180,7 @@ class CaptionNode(Node):
         counts: dict[str, object] = {"stamp_gaps": self._gaps.gaps, "frames_missing": self._gaps.missing}
         if self._writer is not None:
             counts |= {**self._writer.facts(), **self._writer.counts()}
-        return {**counts, **self._counts}
+        return {**counts, **self._voice.counts, **self._counts}
 
 
 def make_nodes() -> list[Node]:

@@ -13,7 +13,7 @@ from emo_perception.config import CauseConfig
 from emo_perception.stages.cause.case import HISTORY_STEP, Case, Line
 from emo_perception.stages.cause.explainers.base import Cancelled, CancelledBy, Heard, never, nobody
 from emo_perception.stages.cause.explainers.fame_network import load
-from emo_perception.stages.cause.explainers.fame_prompt import FamePrompt
+from emo_perception.stages.cause.explainers.fame_prompt import FamePrompt, People
 from emo_perception.stages.cause.grounding import strangers
 from emo_perception.types import NS_PER_S, Cause, VisualContext
 
@@ -88,10 +88,10 @@ class FameExplainer:
             prompt, features, self.loaded.prompts, cache=self._cache,
             cancelled=lambda: cancelled() or bool(limit_s and time.monotonic() - began_s > limit_s),
         )  # fmt: skip
-        known, first_s, told = case.words(), 0.0, ""
+        known, people, first_s, told = case.words(), People.of(case), 0.0, ""
         for _ in answer:
             first_s = first_s or time.monotonic() - began_s
-            whole = answer.text[: max(answer.text.rfind(" "), 0)].strip()  # the last word may still grow
+            whole = people.back(answer.text[: max(answer.text.rfind(" "), 0)].strip())  # the last word may still grow
             if whole != told and not self._invalid(case) and not strangers(whole, known):
                 told = whole
                 heard(whole)
@@ -99,7 +99,7 @@ class FameExplainer:
         self._measure(answer, prompt, time.monotonic() - began_s, first_s)
         if answer.finish == "cancelled" and cancelled():
             raise Cancelled
-        return self._judged(case, answer, model, known)
+        return self._judged(case, answer, people.back(" ".join(answer.text.split())), model)
 
     def check(self, context: VisualContext) -> None:
         """Raises ``ValueError`` for tokens of another vision tower, or more of them than the network takes."""
@@ -161,9 +161,8 @@ class FameExplainer:
         rows, patches = (torch.from_numpy(np.array(context.tensors[name], np.float32)) for name in ("rows", "patches"))
         return join(rows, patches, network.pad_to).to(device)
 
-    def _judged(self, case: Case, answer: Explanation, model: str, known: str) -> Cause:
-        text, whole = " ".join(answer.text.split()), answer.finish == "stop"
-        if not whole:
+    def _judged(self, case: Case, answer: Explanation, text: str, model: str) -> Cause:
+        if answer.finish != "stop":
             text = finished(text)
             self._counts["cut" if text else "too_late"] += 1
         else:
@@ -178,7 +177,7 @@ class FameExplainer:
             return self._abstention(
                 case, model, f"too unsure: confidence {confidence:.2f} is below {least:.2f}: {text}"
             )
-        problem = strangers(text, known)
+        problem = strangers(text, case.words())
         self._counts["ungrounded"] += bool(problem)
         return replace(
             case.ranked, text=text, evidence=case.evidence, confidence=confidence, model=model, grounded=not problem,

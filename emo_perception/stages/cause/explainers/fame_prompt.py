@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from emo_perception.stages.cause.case import Case, Line
 if TYPE_CHECKING:
     from emo_models.networks.fame.prompt import CauseQuery, EncodedPrompt, PromptTokenizer
 
+_PERSON: Final = re.compile(r"\bperson \d+\b")
 #: The words that ECEM, and MELD under it, have for the emotion that is explained.
 ASKED_IN: Final = "ecem7"
 
@@ -20,6 +22,29 @@ ASKED_IN: Final = "ecem7"
 def words_for(vocabulary: str) -> dict[str, str]:
     """REP-155 name -> the word of a vocabulary, of those that have both."""
     return {known: name for name in VOCABULARIES[vocabulary] if (known := rep155_or_none(name)) is not None}
+
+
+class People:
+    """Numbers for the nameless of a case: ``person 143`` of a long day is ``person 1`` of the question, as in training."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        nameless = dict.fromkeys(name for name in names if _PERSON.fullmatch(name))
+        self._there = {name: f"person {number}" for number, name in enumerate(nameless, start=1)}
+        self._back = {number: name for name, number in self._there.items()}
+
+    @classmethod
+    def of(cls, case: Case) -> People:
+        """Everybody of a case; who spoke first, so that the numbers are known before the faces are."""
+        said = [*case.history, *([case.statement] if case.statement is not None else [])]
+        return cls([*(line.who for line in said), *(face.who for face in case.shown)])
+
+    def there(self, name: str) -> str:
+        """How the question calls somebody."""
+        return self._there.get(name, name)
+
+    def back(self, text: str) -> str:
+        """The answer, which calls people as the question does; ``person 0`` is one that the question knows nothing of."""
+        return _PERSON.sub(lambda hit: self._back.get(hit.group(), "person 0"), text)
 
 
 @dataclass(frozen=True)
@@ -60,13 +85,13 @@ class FamePrompt:
         if case.statement is None:
             raise ValueError("FAME-Net explains statements, and this is a changed face")
         told = "T" in self.inputs.split("+")
-        faces = words_for(self.vocabulary)
+        faces, people = words_for(self.vocabulary), People.of(case)
         return CauseQuery(
-            tuple(Utterance(line.who, line.text) for line in case.history if told),
-            Utterance(case.statement.who, case.statement.text if told else ""),
+            tuple(Utterance(people.there(line.who), line.text) for line in case.history if told),
+            Utterance(people.there(case.statement.who), case.statement.text if told else ""),
             words_for(ASKED_IN).get(case.target.emotion, case.target.emotion),
             tuple(
-                FaceExpression(face.who, faces.get(face.emotion, face.emotion), face.confidence)
+                FaceExpression(people.there(face.who), faces.get(face.emotion, face.emotion), face.confidence)
                 for face in case.shown
                 if "E" in self.inputs.split("+") and (face.emotion in faces or not self.learned_emotions)
             ),
@@ -89,7 +114,8 @@ class FamePrompt:
         """Ids that the next question begins with, where its history may take ``most`` of them."""
         from emo_models.networks.fame.prompt import Utterance
 
-        lines = [Utterance(line.who, line.text) for line in dialogue if "T" in self.inputs.split("+")]
+        people = People(line.who for line in dialogue)
+        lines = [Utterance(people.there(line.who), line.text) for line in dialogue if "T" in self.inputs.split("+")]
         wording = self.wording()
         gone = 0
         while len(ids := prompts.prefix(lines[gone:], wording)) > most and gone < len(lines):
