@@ -295,6 +295,7 @@ def test_a_recording_goes_through_the_graph_and_its_last_words_are_waited_for(ta
     assert why.true_emotion == "angry"  # what the graph perceived is compared with it
     assert found["latency_ms"]["image to features"]["p99"] > 0
     assert found["latency_ms"]["face"]["p95"] > 0
+    assert found["engines"]["emotion"]["engine"] == "fer7"
 
 
 # Matching
