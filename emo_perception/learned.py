@@ -142,6 +142,22 @@ def _looked(same: tuple[Need, ...]) -> Missing | None:
     )
 
 
+def licences(configs: Mapping[str, Config]) -> dict[str, str]:
+    """``network (preset)`` -> the licence of its weights, of the engines that nodes with these configurations would load."""
+    wanted = needs(configs)
+    if not wanted:
+        return {}
+    from emo_models.engines.stock import stock
+
+    found = {}
+    for need in wanted:
+        for engine in need.engines:
+            manifest = stock(engine, need.preset, need.precision, random=need.random).manifest
+            if manifest is not None:
+                found[f"{need.choice.network} ({need.preset})"] = manifest.weights.licence
+    return found
+
+
 def require(configs: Mapping[str, Config]) -> None:
     """Raise :class:`ConfigError` that tells of everything at once: what cannot go together, and networks that are missing."""
     faults = [*contradictions(configs), *_without_torch(configs)]

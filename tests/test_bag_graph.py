@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_files import START_NS, STEP_NS, STRING, text, write_images, write_texts
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from graph_peer import ROOT, Peer, end, peer, start
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -27,11 +27,12 @@ from std_msgs.msg import String
 
 from emo_models import weights
 from emo_models.fetch import pull
-from emo_msgs.msg import EmotionFeatures
+from emo_msgs.msg import EmotionCaption, EmotionFeatures, SourceState
 from emo_perception import from_msg
 from emo_perception.bags import Bag, BagWriter, deserialize
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.nodes import qos
+from emo_perception.nodes.loading import LOADING
 from emo_perception.types import NS_PER_S
 
 LATCHED = qos.STATE
@@ -356,3 +357,31 @@ def test_what_is_replayed_can_be_recorded_again(listener: Peer, tmp_path: Path) 
     assert len(second) >= 3
     with Bag(bag) as opened:
         assert deserialize(next(opened.messages())).format == "jpeg"
+
+
+def test_a_recorder_waits_for_nodes_that_still_load_when_the_source_has_ended(listener: Peer, tmp_path: Path) -> None:
+    """A short file has ended before large networks are there, and is captioned all the same."""
+    states = listener.node.create_publisher(SourceState, "source_state", qos.STATE)
+    diagnostics = listener.node.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULT)
+    captions = listener.node.create_publisher(EmotionCaption, "emotion_caption", qos.CAPTION)
+    given = (f"folder:={tmp_path / 'bag'}", "until_end:=true", "quiet_s:=0.5")
+    process = start("recorder", *(word for value in given for word in ("-p", value)))
+    loading = DiagnosticArray(status=[DiagnosticStatus(name="caption: caption", message=f"{LOADING} the network")])
+
+    def load() -> None:
+        """Longer than the silence after which it would end."""
+        diagnostics.publish(loading)
+        listener.executor.spin_once(timeout_sec=0.1)
+
+    try:
+        listener.until(lambda: captions.get_subscription_count() == 1, "the recorder listens")
+        states.publish(SourceState(state=SourceState.ENDED))
+        begin = time.monotonic()
+        listener.until(lambda: load() or time.monotonic() - begin > 2.0, "loading")
+        assert process.poll() is None
+        captions.publish(EmotionCaption(text="at last"))
+        ended(process, spinning=listener)
+    finally:
+        end(process)
+    with Bag(tmp_path / "bag") as bag:
+        assert [deserialize(raw).text for raw in bag.messages({"/emotion_caption"})] == ["at last"]

@@ -158,6 +158,9 @@ def test_engines_of_a_deployed_profile_have_the_sizes_of_its_cards_and_run_as_it
     assert nodes.shape[:2] == (2, 27)
     assert select("detector", "lab", threads=1).engine.inputs[0].shape == (1, 3, 128, 160)
     require(configs_of(GraphOptions(profile="lab")))  # nothing is missing any more
+    capsys.readouterr()
+    assert weights.main(["list", "--profile", "lab"]) == 0
+    assert "anfl: ready (lab), engines anfl; licence: CC0-1.0\n" in capsys.readouterr().out
     assert [need.preset for need in needs(configs_of(GraphOptions(profile="lab")))] == ["lab", "lab"]
     with pytest.raises(
         EngineError, match=r"profile 'lab' has no weights of 'er_resnet': .*emo train RECIPE --deploy lab"

@@ -72,9 +72,9 @@ def training(recipe: str, about: str, needs: Sequence[str], *changes: str, name:
 #: The networks that ECPA and FAME-Net take as they are learn from other worlds than these two, other people included. What
 #: others wait for longest stands first.
 STEPS: Final = (
-    drawing("world_actions", "400 clips", "world", "--seed", "101", "--clips", "400", "--dialogues", "0"),
+    drawing("world_actions", "500 clips", "world", "--seed", "101", "--clips", "500", "--dialogues", "0"),
     training("language_toy", "a language model, taught by scripts of dialogues", []),
-    drawing("world", "400 clips with captions", "world", "--seed", "1", "--clips", "400", "--dialogues", "0"),
+    drawing("world", "900 clips with captions", "world", "--seed", "1", "--clips", "900", "--dialogues", "0"),
     training("actions_toy", "Video Swin: actions, things and places", ["world_actions"]),
     training("anfl_toy", "ANFL: action units of faces", ["world_actions"]),
     drawing("scenes", "2400 scenes", "scenes"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emo_models.engines import catalogue
 from emo_models.engines.backends.base import Backend, misfits
+from emo_models.engines.manifest import Manifest
 from emo_models.engines.protocol import EngineError
 from emo_models.engines.select import candidates
 from emo_models.engines.store import Artefact
@@ -14,11 +15,19 @@ from emo_models.engines.store import Artefact
 
 @dataclass(frozen=True)
 class Stock:
-    """``why``: what keeps each artefact from being used, empty where one can be; ``weights``: None where there are none."""
+    """``manifest``: of the artefact that would be loaded, None where none can be; ``why``: what keeps each from being used.
 
-    usable: bool
+    ``weights``: what engines can be built from, None where there are none.
+    """
+
+    manifest: Manifest | None
     why: tuple[str, ...]
     weights: Path | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is an artefact that can be loaded."""
+        return self.manifest is not None
 
 
 def stock(name: str, preset: str, precision: str = "fp32", *, random: bool = False) -> Stock:
@@ -32,9 +41,9 @@ def stock(name: str, preset: str, precision: str = "fp32", *, random: bool = Fal
     why = []
     for backend, artefact in candidates(name, preset, entry.precision(precision), "auto"):
         if not (reason := _unusable(backend, artefact, random=random)):
-            return Stock(True, (), weights)
+            return Stock(artefact.manifest, (), weights)
         why.append(f"{artefact.folder.name}: {reason}")
-    return Stock(False, tuple(why), weights)
+    return Stock(None, tuple(why), weights)
 
 
 def _unusable(backend: Backend, artefact: Artefact, *, random: bool) -> str:

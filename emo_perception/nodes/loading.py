@@ -12,6 +12,8 @@ from emo_perception.nodes.diagnostics import Level, Status
 
 T = TypeVar("T")
 
+LOADING = "loading"
+"""Begins the message of a status while engines are being loaded."""
 RETRY_S = 5.0
 """Engines or weights that are missing are looked for again this often."""
 
@@ -42,7 +44,7 @@ class Loading(Generic[T]):
 
     def status(self, name: str, what: str) -> Status:
         """The node's line in the diagnostics while nothing is loaded."""
-        return Status(name, Level.ERROR if self.trouble else Level.STALE, self.trouble or f"loading {what}")
+        return Status(name, Level.ERROR if self.trouble else Level.STALE, self.trouble or f"{LOADING} {what}")
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:

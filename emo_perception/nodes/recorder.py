@@ -21,6 +21,7 @@ from emo_msgs import msg
 from emo_perception.bags import BagError, BagWriter
 from emo_perception.config import ConfigError, RecorderConfig
 from emo_perception.nodes import qos
+from emo_perception.nodes.loading import LOADING
 from emo_perception.nodes.message_types import UnknownTypeError, message_class
 from emo_perception.nodes.parameters import declare
 from emo_perception.nodes.timers import every
@@ -72,7 +73,8 @@ class Choice:
 
 
 class RecorderNode(Node):
-    """Records until the process ends; with ``until_end`` until the source has ended and nothing more comes, with
+    """Records until the process ends; with ``until_end`` until the source has ended, no node still loads what it will
+    say something with, and nothing more comes, with
     ``seconds`` at most so long after the source began to play.
 
     Without a choice of topics: what the nodes of this graph publish, images as JPEG only. With one: each topic that
@@ -171,7 +173,7 @@ class RecorderNode(Node):
             self._ended = state.state in (state.ENDED, state.FAILED)
             if state.state == state.PLAYING and self._playing_s is None:
                 self._playing_s = time.monotonic()
-        elif topic != "/diagnostics":
+        elif topic != "/diagnostics" or (self._ended and _somebody_loads(data)):
             self._heard_s = time.monotonic()
 
     def _finish(self) -> None:
@@ -179,6 +181,13 @@ class RecorderNode(Node):
         over = self._playing_s is not None and now_s - self._playing_s > self._seconds
         if over or (self._ended and now_s - self._heard_s > self._quiet_s):
             self.context.try_shutdown()  # ends the process in order
+
+
+def _somebody_loads(diagnostics: bytes) -> bool:
+    """Whether a node has engines yet to load, and will then speak of what it was sent meanwhile."""
+    return any(
+        status.message.startswith(LOADING) for status in deserialize_message(diagnostics, DiagnosticArray).status
+    )
 
 
 def make_nodes() -> list[Node]:

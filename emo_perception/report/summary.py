@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from emo_models import weights
+from emo_perception.config import load_profile
+from emo_perception.files import profile_file
+from emo_perception.learned import licences
 from emo_perception.report.run import Run, percentiles
 from emo_perception.types import NS_PER_S, EmotionFeatures
 
@@ -43,9 +46,14 @@ def summary(run: Run, profile: str) -> str:
         "## Nodes, as they last reported",
         _table(("", *SHOWN), [(n, *(v.get(k, "") for k in SHOWN)) for n, v in sorted(run.diagnostics.items())]),
         "## Weights",
-        _table(("name", "licence"), [(n, weights.card(n).licence) for n in weights.needed_by(profile)]),
+        _table(("name", "licence"), _licences(profile)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _licences(profile: str) -> list[tuple[str, str]]:
+    public = [(name, weights.card(name).licence) for name in weights.needed_by(profile)]
+    return [*public, *licences(load_profile(profile_file(profile))).items()]
 
 
 def _source(run: Run) -> str:

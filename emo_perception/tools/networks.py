@@ -10,7 +10,7 @@ from emo_models.engines.catalogue import PARTS, weights_file
 from emo_models.weights import WeightsError
 from emo_perception.config import load_profile
 from emo_perception.files import profile_file
-from emo_perception.learned import contradictions, describe, missing, needs
+from emo_perception.learned import contradictions, describe, licences, missing, needs
 
 
 def networks(profile: str) -> Iterator[str]:
@@ -21,10 +21,11 @@ def networks(profile: str) -> Iterator[str]:
         yield f"profile {profile} runs no built network: emo weights pull fetches all that it needs"
         return
     yield from contradictions(configs)
-    lacking = missing(configs)
+    lacking, licence = missing(configs), licences(configs)
     for network, preset in dict.fromkeys((n.choice.network, n.preset) for n in wanted):
         if not any((one.network, one.preset) == (network, preset) for one in lacking):
-            yield f"{network}: ready ({preset}), engines {', '.join(e for n in wanted if n.choice.network == network for e in n.engines)}"
+            engines = ", ".join(e for n in wanted if n.choice.network == network for e in n.engines)
+            yield f"{network}: ready ({preset}), engines {engines}; licence: {licence.get(f'{network} ({preset})', 'on its card')}"
     for one in lacking:
         yield from describe(one)
 
