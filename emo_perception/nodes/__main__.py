@@ -32,6 +32,8 @@ def main(name: str, args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Loading takes seconds, in which nothing is open that would have to be closed. The nodes' own handlers follow.
         signal.signal(number, lambda *_: os._exit(0))
+    # Read when numpy is loaded, below: its products are of small images, on which more threads wait longer than they work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         require_ros()
     except ConfigError as error:
