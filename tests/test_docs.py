@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import shlex
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,9 @@ def published(tmp_path: Path) -> dict[str, str]:
                 node.close()
             node.destroy_node()
         rclpy.shutdown()
+        for thread in threading.enumerate():  # a model that is still being loaded must not outlive Python
+            if thread.name.startswith("emo-"):
+                thread.join(60)
 
 
 def test_every_topic_is_in_the_table_with_its_type(tmp_path: Path) -> None:

@@ -193,6 +193,21 @@ def test_what_comes_after_an_utterance_does_not_belong_to_it() -> None:
     assert marked.stage.dialogue_counts()["utterances_late"] == 1
 
 
+def test_after_a_long_silence_another_dialogue_begins() -> None:
+    seen = Seen(frames=True, quiet_s=2.0)
+    seen(*frames(15))
+    assert seen.stage.utterance_ended(said("first", NS_PER_S)) is not None
+    seen(*frames(15, start_ns=1500 * MS))
+    within = seen.stage.utterance_ended(said("within", 2900 * MS))
+    assert within is not None
+    assert within.window_start_ns == 0
+    seen(*frames(30, start_ns=3000 * MS))
+    after = seen.stage.utterance_ended(said("after", 5900 * MS))
+    assert after is not None
+    assert after.window_start_ns == 5000 * MS
+    assert after.tensors["frames"].tolist() == [0, 2, 4, 6, 8]  # at most eight
+
+
 def test_at_the_end_of_the_stream_nobody_waits_any_longer() -> None:
     seen = Seen(frames=True)
     assert seen.stage.utterance_ended(said("before", 0)) is None

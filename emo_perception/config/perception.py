@@ -164,6 +164,13 @@ class VisualConfig(LearnedConfig):
     rate_hz: float = param(
         10.0, "frames per second that count for the cause network; as in its training", low=0.1, high=60.0, fixed=True
     )
+    quiet_s: float = param(
+        60.0,
+        "after so long without an utterance another dialogue begins for the cause network, seconds",
+        low=1.0,
+        high=3600.0,
+        fixed=True,
+    )
     pictures: bool = param(
         False,
         "send a small picture with each utterance, for a language server that sees; never with privacy",

@@ -102,8 +102,7 @@ class VisualStage:
             if self._since_ns < 0:
                 self._since_ns = frame.stamp_ns
             self._frame_id = frame.frame_id
-            number = self._dialogue.number(frame.stamp_ns) if self._dialogue is not None else None
-            return Due(number, self._clips is not None and self._clip_due(frame.stamp_ns))
+            return Due(self._number(frame.stamp_ns), self._clips is not None and self._clip_due(frame.stamp_ns))
 
     def encode_frame(self, frame: Frame, number: int) -> None:
         """Second step, where the frame counts for the dialogue."""
@@ -145,6 +144,7 @@ class VisualStage:
         """A voice has paused: what was seen until ``end_ns`` is kept for the utterance of that id, if it becomes one."""
         with self._lock:
             if self._dialogue is not None:
+                self._talk_ns = max(self._talk_ns, end_ns)
                 self._ends.append((utterance, end_ns))
                 self._keep()
 
@@ -156,6 +156,7 @@ class VisualStage:
         with self._lock:
             if self._dialogue is None and not self._config.pictures:
                 return None
+            self._talk_ns = max(self._talk_ns, utterance.end_ns)
             if utterance.end_ns > self._seen_ns:
                 self._utterances.append(utterance)
                 if len(self._utterances) > WAITING:
@@ -190,9 +191,21 @@ class VisualStage:
         self._frame_id = ""
         self._seen_ns = -1  # until when everything has been encoded
         self._since_ns = self._clip_ns = -1  # of the first frame, and of the last one of the last clip
+        self._talk_ns = -1  # when somebody last stopped talking, or the dialogue began
         self._due_ns: int | None = None
         self._ends: deque[tuple[str, int]] = deque(maxlen=WAITING)
         self._utterances: deque[Utterance] = deque()
+
+    def _number(self, stamp_ns: int) -> int | None:
+        """The frame's number in the dialogue, a new one after a long silence: else its grid would coarsen for ever."""
+        if self._dialogue is None:
+            return None
+        if self._talk_ns < 0:
+            self._talk_ns = stamp_ns
+        if stamp_ns - self._talk_ns > self._config.quiet_s * NS_PER_S:
+            self._dialogue.reset()
+            self._talk_ns = stamp_ns
+        return self._dialogue.number(stamp_ns)
 
     def _clip_due(self, stamp_ns: int) -> bool:
         """Every stride, in step; one that is overdue is made up for once."""
