@@ -76,6 +76,7 @@ def test_a_dialogue_is_one_bag_with_its_words_between_the_images(world: Path, ma
     assert counts == np.cumsum([Video.of(r).count() for r in records]).tolist()
     for utterance, after in zip(said, [*said[1:], None], strict=True):
         assert utterance.start_ns < utterance.end_ns < (after.start_ns if after else np.inf)
+    assert said[-1].end_ns == shown[-1].stamp_ns  # so that all of it has been seen when the recording ends
 
 
 def test_what_a_drawn_world_knows_of_causes_is_kept(world: Path, made: Path) -> None:

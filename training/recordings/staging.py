@@ -51,11 +51,13 @@ def _write(scene: Scene, writer: BagWriter, images: str) -> Iterator[Reference]:
                 writer.write(IMAGES[images], *_image(item, images))
             else:
                 writer.write(AUDIO, *_sound(item))
+        # After the last image of all, none would come to say that everything until the end was seen.
+        quiet_ns = played.last_ns if part is scene.parts[-1] else played.quiet_ns
         if part.said is not None:
-            writer.write(UTTERANCES, *_words(part.said, begin_ns, played.quiet_ns))
+            writer.write(UTTERANCES, *_words(part.said, begin_ns, quiet_ns))
         if part.reference is not None:
             seen = part.reference.kind == CAPTION
-            yield replace(part.reference, start_ns=begin_ns, end_ns=played.last_ns if seen else played.quiet_ns)
+            yield replace(part.reference, start_ns=begin_ns, end_ns=played.last_ns if seen else quiet_ns)
         begin_ns = played.end_ns
 
 
@@ -123,7 +125,7 @@ def _words(said: Utterance, begin_ns: int, end_ns: int) -> tuple[str, int, bytes
         kind, header=_header(end_ns), id=said.clip_id, speaker=said.speaker, track_id=0, start=_time(begin_ns),
         end=_time(end_ns), text=said.text, language="en", confidence=1.0, words=[],
     )  # fmt: skip
-    return kind, end_ns, cdr
+    return kind, end_ns + 1, cdr  # after the image of that moment
 
 
 def _header(stamp_ns: int) -> Any:
