@@ -244,10 +244,10 @@ class _Run:
             image, _ = limit_width(item.image, self._stages.max_width)
             frame = replace(item, image=image)
             self._watch(frame)
+            self._timed()
             self._times = _Times()
             yield frame
             self._seen()
-            self._timed()
         self._segments(self._stages.chain.hush())
 
     def _hear(self, chunk: AudioChunk) -> None:
@@ -351,7 +351,6 @@ class _Run:
             self._times.add("visual_ms", (time.perf_counter() - self._since_s) * 1e3)
 
     def _timed(self) -> None:
-        """A frame is done with."""
+        """The frame before is done with; what comes at the end of the stream counts as of the last one."""
         if self._times.stamp_ns:
             self._files["latencies.jsonl"].write(self._times.line())
-            self._times = _Times()

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bag_files
+import cv2
 import numpy as np
 import pytest
 from bag_files import START_NS, STEP_NS, write_images, write_texts
 
 from emo_models import weights
 from emo_models.fetch import pull
-from emo_perception.bags import BagWriter
+from emo_perception.bags import BagError, BagWriter
 from emo_perception.config import SourceConfig
 from emo_perception.sources import open_source
 from emo_perception.tools import bag as command
 from emo_perception.types import NS_PER_S, AudioChunk, Caption, Cause, Utterance
 from training.evaluation.bags.gather import Recording, recordings
-from training.evaluation.bags.matching import caption_of, match, overlap
+from training.evaluation.bags.matching import Matched, caption_of, match, overlap
+from training.evaluation.bags.results import write_results
+from training.evaluation.bags.runner import Outcome
 from training.evaluation.bags.story import Story
+from training.evaluation.measure import Options
 from training.evaluation.predictions import read_predictions
 from training.recordings.references import FILE, Reference, write_references
 
@@ -37,7 +42,7 @@ def _weights() -> None:
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory) -> Path:
     """A man who talks, as a bag: images, sound, and his words as others understood them."""
-    items = list(open_source(SourceConfig(uri=str(pull("ravdess_angry")), realtime=False, width=320, fps=6.0)))
+    items = list(open_source(SourceConfig(uri=str(pull("ravdess_angry")), realtime=False, width=320, fps=5.0)))
     folder = tmp_path_factory.mktemp("bags") / "talk"
     writer = BagWriter(folder)
     stamps = []
@@ -51,12 +56,12 @@ def talk(tmp_path_factory) -> Path:
             stamps.append(now_ns)
             image = np.ascontiguousarray(item.image[..., ::-1])
             writer.write("/cam/image_raw", "sensor_msgs/msg/Image", now_ns, bag_files.raw(now_ns, image))
-            if len(stamps) == 9:
+            if len(stamps) == 8:
                 writer.write("/words", *said("u1", START_NS, now_ns + 1, "Dogs are sitting by the door! I hate dogs."))
     writer.close()
     write_references(folder / FILE, [
         Reference("caption", "clip", stamps[0], stamps[-1], ("A man frowns angrily.",), "anger"),
-        Reference("cause", "u1", START_NS, stamps[8] + 1, ("He is angry because of the dogs.",), "anger", "Tom"),
+        Reference("cause", "u1", START_NS, stamps[7] + 1, ("He is angry because of the dogs.",), "anger", "Tom"),
     ])  # fmt: skip
     return folder
 
@@ -123,24 +128,17 @@ def test_figures_times_and_counts_are_told(done: Path) -> None:
     assert "Dogs are sitting by the door" in page
 
 
-def test_two_runs_give_the_same_bytes(talk: Path, done: Path, tmp_path: Path) -> None:
-    assert evaluate(talk, "--out", tmp_path / "again") == 0
-    for file in (
-        "captions.jsonl",
-        "causes.jsonl",
-        *(f"bags/talk/{n}.jsonl" for n in ("features", "captions", "answers")),
-    ):
-        assert (done / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
-
-
-def test_a_second_recording_is_as_if_it_were_the_first(talk: Path, done: Path, tmp_path: Path) -> None:
-    bags = tmp_path / "bags"
+def test_two_runs_give_the_same_bytes_and_a_second_recording_is_as_if_it_were_the_first(
+    talk: Path, done: Path, tmp_path: Path
+) -> None:
     for name in ("a", "b"):
-        bag_files.copy(talk, bags / name)
-    assert evaluate(bags, "--out", tmp_path / "out") == 0
-    predictions = read_predictions(tmp_path / "out" / "captions.jsonl")
+        bag_files.copy(talk, tmp_path / "bags" / name)
+    assert evaluate(tmp_path / "bags", "--out", tmp_path / "out") == 0
+    for file in ("features.jsonl", "captions.jsonl", "answers.jsonl", "causes.jsonl"):
+        assert (done / "bags/talk" / file).read_bytes() == (tmp_path / "out/bags/a" / file).read_bytes(), file
     alone = read_predictions(done / "captions.jsonl")["clip"]
-    assert {name: replace(p, clip_id="clip") for name, p in predictions.items()} == {"a/clip": alone, "b/clip": alone}
+    both = read_predictions(tmp_path / "out" / "captions.jsonl")  # of one id: named after their recordings
+    assert {name: replace(p, clip_id="clip") for name, p in both.items()} == {"a/clip": alone, "b/clip": alone}
     first, second = ([f["faces"][0]["emotion"] for f in rows(tmp_path / f"out/bags/{n}/features.jsonl")] for n in "ab")
     assert [e | {"track_id": 0} for e in first] == [e | {"track_id": 0} for e in second]
 
@@ -155,6 +153,44 @@ def test_two_evaluations_side_by_side(done: Path, talk: Path, tmp_path: Path, ca
     assert "<h2>one against other</h2>" in page
     assert evaluate("--compare", done, talk, "--out", tmp_path / "no") == 78
     assert "expected the folder of an evaluation" in capsys.readouterr().err
+
+
+LEARNED = """
+perception:
+  ros__parameters: {embeddings: true}
+action_unit:
+  ros__parameters: {network: anfl, preset: toy, weights: random}
+visual:
+  ros__parameters: {clips: true, frames: true, preset: toy, weights: random}
+caption:
+  ros__parameters: {writer: ecpa, preset: toy, weights: random}
+"""
+
+
+def test_learned_stages_see_whole_clips_and_utterances(
+    talk: Path, tmp_path: Path, toy_engines: Callable[..., Path], monkeypatch
+) -> None:
+    needed = ("anfl", "video_swin", "clip_frames", "prompt_head", "fusion_prefill", "fusion_step")
+    monkeypatch.setenv("EMO_CACHE", str(toy_engines(*needed)))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(LEARNED)
+    for name in ("one", "two"):
+        assert evaluate(talk, "--params-file", mine, "--out", tmp_path / name) == 0
+    for file in (
+        "captions.jsonl",
+        "causes.jsonl",
+        *(f"bags/talk/{n}.jsonl" for n in ("features", "captions", "answers")),
+    ):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    (caption,) = rows(tmp_path / "one" / "bags" / "talk" / "captions.jsonl")
+    clip, heard = recordings([talk])[0].references
+    assert (caption["window_start_ns"], caption["window_end_ns"]) == (clip.start_ns, clip.end_ns)
+    assert caption["abstain_reason"].startswith("random weights: not valid")
+    found = json.loads((tmp_path / "one" / "metrics.json").read_text(encoding="utf-8"))
+    assert found["references"]["abstained"] == ["clip"]
+    assert found["latency_ms"]["visual"]["p50"] > 0
+    (answer,) = rows(tmp_path / "one" / "bags" / "talk" / "answers.jsonl")  # asked when its video was there
+    assert (answer["target_utterance"], answer["stamp_ns"]) == ("u1", heard.end_ns)
 
 
 # Faults
@@ -179,35 +215,34 @@ def rows_of_bag(bag: Path) -> list[Any]:
     return list(bags.read(bag, ["/cam/image_raw"]))
 
 
-def test_a_recording_without_sound_words_or_references_is_shown(tmp_path: Path, capsys) -> None:
-    portrait = bag_files_portrait()
-    bag = write_images(tmp_path / "silent", [portrait] * 12)
-    assert evaluate(bag, "--out", tmp_path / "out") == 0
-    told = capsys.readouterr().out
-    assert "no words: it has neither sound nor utterances" in told
-    assert "nothing was measured" in told
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert found["figures"] == {}
-    assert found["recordings"]["silent"]["images"] == 12
-    assert (tmp_path / "out" / "captions.jsonl").read_text() == ""
-    assert "There are no references" in (tmp_path / "out" / "report.md").read_text()
-
-
-def bag_files_portrait() -> np.ndarray:
-    import cv2
-
-    return cv2.resize(cv2.imread(str(pull("astronaut"))), (256, 256), interpolation=cv2.INTER_AREA)
-
-
-def test_clocks_that_jump_start_anew_and_are_told(tmp_path: Path, capsys) -> None:
+def test_recordings_without_sound_or_references_and_with_clocks_that_jump(tmp_path: Path, capsys) -> None:
+    portrait = cv2.resize(cv2.imread(str(pull("astronaut"))), (256, 256), interpolation=cv2.INTER_AREA)
+    write_images(tmp_path / "bags" / "silent", [portrait] * 12)
     tenths = [*range(8), 6, 8, 600, 601, *range(20, 30)]  # a step back, a minute forward, a minute back
     stamps = [START_NS + t * STEP_NS for t in tenths]
-    bag = write_images(tmp_path / "bag", [bag_files_portrait()] * len(stamps), stamps)
-    write_references(bag / FILE, [Reference("caption", "c", stamps[-10], stamps[-1], ("A woman smiles.",))])
-    assert evaluate(bag, "--out", tmp_path / "out") == 1
-    assert "1 images out of order" in capsys.readouterr().err
+    jumping = write_images(tmp_path / "bags" / "jumping", [portrait] * len(stamps), stamps)
+    write_references(jumping / FILE, [Reference("caption", "c", stamps[-10], stamps[-1], ("A woman smiles.",))])
+    assert evaluate(tmp_path / "bags", "--out", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "no words: it has neither sound nor utterances" in told.out
+    assert "jumping: 1 images out of order" in told.err
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert found["recordings"]["silent"]["images"] == 12
+    assert found["recordings"]["jumping"]["features"] == len(tenths) - 1
     prediction = read_predictions(tmp_path / "out" / "captions.jsonl")["c"]
-    assert "smil" in prediction.text or prediction.context.startswith("abstained")
+    assert prediction.text
+    assert "smile" in prediction.text
+    (caption,) = rows(tmp_path / "out" / "bags" / "jumping" / "captions.jsonl")
+    assert caption["window_start_ns"] >= stamps[-10]  # nothing from before the jump
+
+
+def test_without_any_reference_nothing_is_measured(tmp_path: Path, capsys) -> None:
+    outcome = Outcome({"r": Story(0, S)}, {"r": {"images": 1}})
+    page, sets, absent = write_results(tmp_path, "title", outcome, Matched(), Options(), examples=3, draw=False)
+    assert (sets, absent) == ([], [])
+    assert "There are no references" in page.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["figures"] == {}
+    assert (tmp_path / "captions.jsonl").read_text(encoding="utf-8") == ""
 
 
 def test_references_that_match_nothing_name_both_sides(talk: Path, tmp_path: Path, capsys) -> None:
@@ -216,9 +251,11 @@ def test_references_that_match_nothing_name_both_sides(talk: Path, tmp_path: Pat
     assert evaluate(talk, "--refs", refs, "--out", tmp_path / "a") == 78
     error = capsys.readouterr().err
     assert "the references are of talk: 1.00 to 2.00 s; the captions of talk: 17000000" in error
-    write_references(refs, [Reference("cause", "u7", S, 2 * S, ("Because.",), "anger")])
-    assert evaluate(talk, "--refs", refs, "--out", tmp_path / "b") == 78
-    assert "about the utterances talk: u7; the bag has talk: u1" in capsys.readouterr().err
+    story = Story(0, S)
+    story(Utterance("u1", 0, S, "Hi."))
+    recording = Recording("talk", Path("talk"), (Reference("cause", "u7", S, 2 * S, ("Because.",)),))
+    with pytest.raises(BagError, match="about the utterances talk: u7; the bag has talk: u1"):
+        match({"talk": story}, [recording], gold=True)
 
 
 def test_what_cannot_be_evaluated_is_named(talk: Path, tmp_path: Path, capsys) -> None:
@@ -258,6 +295,7 @@ def test_a_recording_goes_through_the_graph_and_its_last_words_are_waited_for(ta
     assert why.true_emotion == "angry"  # what the graph perceived is compared with it
     assert found["latency_ms"]["image to features"]["p99"] > 0
     assert found["latency_ms"]["face"]["p95"] > 0
+    assert found["engines"]["emotion"]["engine"] == "fer7"
 
 
 # Matching

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_files import START_NS, STEP_NS, STRING, text, write_images, write_texts
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from graph_peer import ROOT, Peer, end, peer, start
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -33,6 +33,7 @@ from emo_perception.bags import Bag, BagWriter, deserialize
 from emo_perception.config import EXIT_CONFIG
 from emo_perception.nodes import qos
 from emo_perception.nodes.loading import LOADING
+from emo_perception.tools.bag import node_command
 from emo_perception.types import NS_PER_S
 
 LATCHED = qos.STATE
@@ -196,6 +197,37 @@ def test_rate_offset_topics_and_loop(listener: Peer, tmp_path: Path) -> None:
     assert values(heard)[:7] == ["2", "3", "4", "2", "3", "4", "2"]
     assert others == []
     assert "playing again from the start" in log
+
+
+def test_a_player_waits_for_nodes_that_load_and_tells_how_far_it_is(listener: Peer, tmp_path: Path) -> None:
+    bag = write_texts(tmp_path / "bag", "mcap", 3)
+    heard, states = listener.hear(String, "/words", RELIABLE), listener.hear(SourceState, "/source_state", LATCHED)
+    diagnostics = listener.node.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+
+    def tell(**values: str) -> None:
+        told = [KeyValue(key=key, value=value) for key, value in values.items()]
+        diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name="robot/caption: caption", values=told)]))
+
+    command = node_command("player", {"bag": str(bag), "wait_s": 60.0, "wait_for": "caption", "state": True})
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        listener.until(diagnostics.get_subscription_count, "the player")
+        told = [0]
+
+        def loading() -> None:
+            told[0] += 1
+            tell()
+
+        listener.until(lambda: told[0] > 1, "two reports of a node that is still loading", again=loading)
+        assert not heard
+        listener.until(lambda: heard, "the first message", again=lambda: tell(processed="0"))
+        log = ended(process, spinning=listener)
+    finally:
+        if process.poll() is None:
+            end(process)
+    assert values(heard) == ["0", "1", "2"]
+    assert [state.state for state in states] == [SourceState.PLAYING, SourceState.ENDED]
+    assert "not loaded yet" not in log
 
 
 def test_a_latched_topic_reaches_who_comes_late(listener: Peer, tmp_path: Path) -> None:

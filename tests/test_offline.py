@@ -111,6 +111,24 @@ def test_the_sound_of_a_bag_is_understood_the_same_each_time(tmp_path: Path) -> 
     assert START_NS < utterance["start_ns"] < utterance["end_ns"] < START_NS + 5 * NS_PER_S
 
 
+def test_words_of_the_bag_are_taken_where_there_is_no_sound(tmp_path: Path, portrait: np.ndarray, capsys) -> None:
+    writer = BagWriter(tmp_path / "bag")
+    for i in range(12):
+        now_ns = START_NS + i * STEP_NS
+        writer.write("/image_raw", bag_input.IMAGE, now_ns, raw(now_ns, portrait))
+        if i % 5 == 4:  # two utterances
+            head = header(now_ns + 1)
+            fields = {"id": f"u{i}", "speaker": "Eva", "track_id": 0, "start": header(now_ns - STEP_NS).stamp}
+            fields |= {"end": head.stamp, "text": "We lost.", "language": "en", "confidence": 1.0, "words": []}
+            writer.write("/said", bag_input.WORDS, now_ns + 1, message(bag_input.WORDS, header=head, **fields))
+    writer.close()
+    assert command.main(["process", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 0
+    assert "words of /said" in capsys.readouterr().out
+    assert [u["id"] for u in lines(tmp_path / "out" / "utterances.jsonl")] == ["u4", "u9"]
+    engines = json.loads((tmp_path / "out" / "engines.json").read_text(encoding="utf-8"))
+    assert "speech" not in engines
+
+
 def test_sound_that_is_none_is_named(tmp_path: Path, portrait: np.ndarray, capsys) -> None:
     writer = BagWriter(tmp_path / "bag")
     writer.write("/image_raw", bag_input.IMAGE, START_NS, raw(START_NS, portrait))

@@ -31,6 +31,8 @@ QUIET_S: Final = 3.0
 CLOCK_HZ: Final = 250.0
 #: The nodes whose loading is waited for.
 NODES: Final = ("perception", "caption", "cause")
+#: What the diagnostics tell of an engine.
+ENGINE: Final = ("engine", "backend", "backend_version", "precision", "threads")
 #: Of the latency of a stage the diagnostics tell these.
 TOLD: Final = {"p50": "latency_p50_ms", "p95": "latency_p95_ms"}
 
@@ -164,6 +166,8 @@ def _add_latencies(run: Run, outcome: Outcome) -> None:
     outcome.latency_ms.setdefault("image to features", []).extend(run.features_ms)
     outcome.latency_ms.setdefault("end of window to caption", []).extend(run.captions_ms)
     for name, values in run.diagnostics.items():
+        if values.get("engine"):
+            outcome.engines[name.rpartition(": ")[2]] = {key: values.get(key, "") for key in ENGINE}
         if "latency_p50_ms" in values:
             outcome.stage_ms.setdefault(name.rpartition(": ")[2], []).append(
                 {mark: float(values[key]) for mark, key in TOLD.items() if key in values}
