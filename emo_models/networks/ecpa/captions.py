@@ -18,6 +18,8 @@ from emo_models.labels import OPENGRAPHAU_MAIN
 from emo_models.networks.ecpa.config import EcpaConfig
 
 _WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
+#: Tokenizers put a space before every piece that is a word of its own, also where people write none.
+_SPACED: Final = re.compile(r" ([.,;:!?])")
 #: How many words in front of a phrase a negation reaches.
 _NEGATION_REACH: Final = 2
 
