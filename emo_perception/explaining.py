@@ -39,8 +39,6 @@ IDLE_S = 0.5
 RETRY_S = 5.0
 """Engines or weights that are missing are looked for again this often."""
 STOP_S = 1.5
-LOADING_S = 5.0
-"""A worker that loads engines cannot be interrupted; the end waits this long for it, for it must not outlive the program."""
 OWN, ASKED = "own", "asked"
 
 
@@ -107,7 +105,7 @@ class Explaining(Generic[Raw]):
         """End the workers; what waits is still explained, by the ranking, and the memory saved. Safe to call twice."""
         self._closing.set()
         self._box.close()
-        self._threads[0].join(STOP_S if self.stage is not None or self.trouble else LOADING_S)
+        self._threads[0].join(STOP_S)
         self._queue.close()
         self._threads[1].join(STOP_S)
 
