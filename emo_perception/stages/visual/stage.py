@@ -56,7 +56,7 @@ class VisualStage:
         self._frames = FrameEncoder(config) if config.frames else None
         self._dialogue = Dialogue(self._frames.limit, config.rate_hz, hold_s) if self._frames is not None else None
         self._lost = self._skipped = 0
-        self._since_ns = self._clip_ns = 0
+        self._since_ns = self._clip_ns = self._talk_ns = 0
         self.reset()
 
     # -- what it is
