@@ -54,7 +54,8 @@ class FameOptions:
     ``paper_like`` puts one dialogue on both sides and is refused unless ``allow_leakage`` says that this is known.
     ``meld``: folder of MELD, out of which the cumulative clips are made; empty where the data has its clips.
     ``rate_hz``: base rate of the grid of frames. ``faces``: ``stage`` finds people as at run time and calls them ``person
-    1`` and so on, ``truth`` takes the exact points and names of a toy world, never their emotions. ``face_frames``: so
+    1`` and so on, ``truth`` takes the exact points and names of a toy world, never their emotions, ``points`` its points
+    alone: a robot seldom knows whose face it sees. ``face_frames``: so
     many frames of each person are looked at; ``face_utterances``: in each of the last so many utterances, a person's face
     in an utterance being a track of its own, as a film's cut ends a track; 0: in the clip as a whole. ``features``: folder of the stores, empty for one in the cache of weights.
     ``align``: folder, seen from the data's, of pictures with captions that g starts from

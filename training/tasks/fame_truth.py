@@ -14,7 +14,7 @@ from training.prepare.truth import tracks, truth_of
 from training.prepare.video import Video
 from training.toyworld.truth import FILE, ClipTruth
 
-FacesOf = Literal["stage", "truth"]
+FacesOf = Literal["stage", "truth", "points"]
 #: Record -> the people's names in the order of the finder's tracks; shorter where they are not known.
 Names = Callable[[Record], Sequence[str]]
 
@@ -63,9 +63,9 @@ def faces_of(kind: FacesOf, root: Path) -> tuple[FaceFinder, Names]:
     if kind == "stage":
         return StageFaces(), nobody
     if not (root / FILE).is_file():
-        raise DatasetError(f"options.faces: truth is for a toy world, there is no {FILE} in {root}; choose stage")
+        raise DatasetError(f"options.faces: {kind} is for a toy world, there is no {FILE} in {root}; choose stage")
     named = NamedFaces(root)
-    return named, named.names
+    return named, named.names if kind == "truth" else nobody
 
 
 def causes_of(root: Path) -> Causes | None:
