@@ -136,9 +136,11 @@ demo: setup ## run the graph on a video: make demo [SOURCE=/dev/video0|file|pict
 toy: train engines ## draw a world, train small versions of all networks on it and build their engines, without any data (a quarter of an hour)
 	@$(BIN)/emo toy train
 
-bench: setup ## measure speed (stages alone, through ROS, a naive loop), speech, causes and memory
+bench: setup ## measure speed (stages alone, through ROS, a naive loop), speech, causes and memory; with make engines the papers' networks, and their streams, too
 	@if $(BIN)/python -c 'import torch, transformers' 2>/dev/null; then $(BIN)/python -m benchmarks.networks --out benchmarks/out; \
 	else echo "the papers' networks are not measured: they need torch (make torch)"; fi
+	@if $(BIN)/python -c 'import torch, onnx' 2>/dev/null; then $(BIN)/python -m benchmarks captions causes streaming --out benchmarks/out/streams; \
+	else echo "captions by ECPA, causes by FAME-Net and their streams are not measured: they need engines (make engines)"; fi
 	@$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.docs ## make the pages of docs/ into a site, site/index.html
