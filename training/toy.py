@@ -78,7 +78,7 @@ STEPS: Final = (
     training("language_toy", "a language model, taught by scripts of dialogues", []),
     drawing("world", "900 clips with captions", "world", "--seed", "1", "--clips", "900", "--dialogues", "0"),
     training("actions_toy", "Video Swin: actions, things and places", ["world_actions"]),
-    training("anfl_toy", "ANFL: action units of faces", ["world_actions"]),
+    training("anfl_toy", "ANFL: action units of faces", ["world_actions"], "epochs=14"),  # captions stand on it
     drawing("scenes", "2400 scenes", "scenes"),
     training("clip_scenes_toy", "CLIP: pictures against words", ["scenes"]),
     drawing("faces", "2400 faces", "faces"),
