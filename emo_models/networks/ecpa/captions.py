@@ -146,7 +146,7 @@ class CaptionTokenizer:
     def text(self, ids: Sequence[int]) -> str:
         """Text of generated ids, without the spans."""
         kept = [int(token) for token in ids if token not in {self.start, self.stop, self.pad}]
-        return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+        return _SPACED.sub(r"\1", str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)))
 
     def _pieces(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
