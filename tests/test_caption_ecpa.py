@@ -285,6 +285,9 @@ def test_random_weights_never_make_a_caption(
     assert caption.abstain_reason.startswith("random weights: not valid; would have said: w")
     assert partial
     assert all(words.abstained for words in partial)
+    late = make_writer(CaptionConfig.of({**BOLD, "weights": "random", "deadline_s": 0.1}), clock=SlowClock(0.2))
+    (caption,) = play(late, scene(ecpa.network, 1), ecpa.network)
+    assert caption.abstain_reason.startswith("random weights: not valid; not finished within the deadline of 0.1 s")
 
 
 def test_missing_words_name_the_command(

@@ -22,6 +22,7 @@ from emo_perception.stages.cause.explainers.ranking import Rephraser
 from emo_perception.stages.cause.grounding import objection
 from emo_perception.stages.cause.stage import About, CauseStage, Question
 from emo_perception.stages.cause.words import WordReader
+from emo_perception.types import EmotionFeatures
 from training.causes import by_ranker, evaluate, scores
 from training.dialogues import PARTS, read_part
 
@@ -118,6 +119,36 @@ def test_a_changed_face_is_explained_by_the_words_that_were_being_said(make_stag
     assert (face.kind, face.track_id, face.au, face.start_ns) == ("face", 1, 5, at(5.5))
     assert not cause.abstained
     assert objection(cause.text, cause) == ""
+
+
+def test_what_random_weights_measured_explains_nothing(make_stage):
+    (cause,) = run(make_stage(weights="random"), *cat_scene())
+    assert (cause.text, cause.evidence, cause.abstained) == ("", (), True)
+    assert cause.abstain_reason.startswith("random weights: not valid; it would have said: Ana looks scared, ")
+
+
+def test_every_expression_has_an_adjective(make_stage):
+    scene = [_as_contempt(item) for item in cat_scene()]
+    (cause,) = run(make_stage(), *scene)
+    assert cause.emotion == "contempt"
+    assert cause.text.startswith("Ana looks contemptuous, ")
+    assert objection(cause.text, cause) == ""
+
+
+def _as_contempt(item):
+    """The scene with contempt, which REP-155 has no name for, in the place of fear."""
+    if not isinstance(item, EmotionFeatures):
+        return item
+    faces = tuple(
+        dataclasses.replace(
+            face,
+            emotion=dataclasses.replace(
+                face.emotion, labels=tuple("contempt" if name == "scared" else name for name in face.emotion.labels)
+            ),
+        )
+        for face in item.faces
+    )
+    return dataclasses.replace(item, faces=faces)
 
 
 def test_an_emotional_utterance_is_explained_at_once_with_what_the_face_showed(make_stage):

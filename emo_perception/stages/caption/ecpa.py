@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Faces are kept so much longer than a clip: encoding it takes time, and so may its way.
 SLACK_NS: Final = 10 * NS_PER_S
+#: Why nothing is said of what networks of random numbers wrote, or saw.
+RANDOM: Final = "random weights: not valid"
 #: Clips that wait for features; a further one takes the place of the oldest, counted.
 WAITING: Final = 4
 #: Delays that percentiles are taken over.
@@ -252,7 +254,7 @@ class EcpaWriter:
         if self._partial is None:
             return
         words = self._made(clip, (person.track_id,), text=draft.decided, confidence=draft.probability, grounded=False)
-        self._partial(self._marked(words))
+        self._partial(self._marked(clip, words))
 
     def _finish(self, sentence: Sentence) -> Caption:
         clip, person, draft = sentence.clip, sentence.person, sentence.draft
@@ -272,7 +274,7 @@ class EcpaWriter:
             grounded=not unproven(text, self._network.lexicon, peaks, self.config.min_intensity),
             evidence=self._evidence(sentence, text),
         )  # fmt: skip
-        caption = self._marked(caption)
+        caption = self._marked(clip, caption)
         if not caption.abstained and caption.confidence < self.config.min_confidence:
             least = self.config.min_confidence
             reason = f"too unsure of its words: confidence {caption.confidence:.2f} is below {least:.2f}"
@@ -304,7 +306,8 @@ class EcpaWriter:
         )  # fmt: skip
 
     def _abstention(self, clip: Clip, track_ids: tuple[int, ...], reason: str, confidence: float = 0.0) -> Caption:
-        return self._made(clip, track_ids, confidence=confidence, reason=reason)
+        invalid = f"{RANDOM}; " if self._invalid(clip) else ""
+        return self._made(clip, track_ids, confidence=confidence, reason=invalid + reason)
 
     def _abstain_once(self, clip: Clip, kind: str, reason: str) -> list[Caption]:
         """Say why nothing is said, once for each kind of reason until somebody is captioned."""
@@ -318,11 +321,14 @@ class EcpaWriter:
         reason = f"not finished within the deadline of {self.config.deadline_s:g} s: {how_far}"
         return self._abstention(clip, (person.track_id,), reason)
 
-    def _marked(self, caption: Caption) -> Caption:
+    def _invalid(self, clip: Clip) -> bool:
+        return self._network.random or "random" in clip.context.model
+
+    def _marked(self, clip: Clip, caption: Caption) -> Caption:
         """What random weights say is never a caption."""
-        if not self._network.random:
+        if not self._invalid(clip):
             return caption
-        reason = f"random weights: not valid; would have said: {caption.text}"
+        reason = f"{RANDOM}; would have said: {caption.text}"
         return replace(caption, text="", emotion="", evidence=(), abstained=True, abstain_reason=reason)
 
 

@@ -34,6 +34,7 @@ _NAMES_OF: Final = {
     "surprised": {"surprised", "surprise"},
     "scared": {"scared", "afraid", "fear", "frightened"},
     "disgusted": {"disgusted", "disgust"},
+    "contempt": {"contemptuous", "contempt", "scorn", "scornful"},
 }  # fmt: skip
 _EMOTION_WORDS: Final = frozenset().union(*_NAMES_OF.values())
 #: Words by which an explanation links what is known; a sentence in other words needs none of them.

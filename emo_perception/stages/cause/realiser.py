@@ -14,6 +14,8 @@ from emo_perception.types import NS_PER_S, CauseEvidence, Utterance
 WORTH_NAMING: Final = 0.15
 MOST_CAUSES: Final = 3
 QUOTE_CHARACTERS: Final = 90
+#: The adjective of the only expression whose name is none.
+_ADJECTIVES: Final = {"contempt": "contemptuous"}
 
 
 def name_of(track_id: int, speaker: str, names: Mapping[int, str]) -> str:
@@ -46,16 +48,16 @@ def realise(
     """The sentence. ``shown``: what the face of the target did; ``mismatch``: the face that contradicts the cause's words."""
     who = name_of(target.track_id, target.speaker, names)
     face = f", shown by the {AU_NAMES[shown.au]} (AU {shown.au})," if shown is not None and shown.au else ""
+    emotion = _ADJECTIVES.get(target.emotion, target.emotion)
     if target.utterance is None:
-        opening = f"{who} looks {target.emotion}{face or ','}"
+        opening = f"{who} looks {emotion}{face or ','}"
     elif cause == target.utterance:
-        opening = f"{who} {'looks and sounds' if shown else 'sounds'} {target.emotion}{face or ','}"
+        opening = f"{who} {'looks and sounds' if shown else 'sounds'} {emotion}{face or ','}"
     else:
         spoken = quote(target.utterance.text)
-        opening = (
-            f"{who} {'looks and sounds' if shown else 'sounds'} {target.emotion} when saying {spoken}{face or ','}"
-        )
-    against = f", while looking {mismatch.emotion}" if mismatch is not None else ""
+        opening = f"{who} {'looks and sounds' if shown else 'sounds'} {emotion} when saying {spoken}{face or ','}"
+    other = _ADJECTIVES.get(mismatch.emotion, mismatch.emotion) if mismatch is not None else ""
+    against = f", while looking {other}" if other else ""
     return f"{opening} {how_sure(confidence)} {_because(target, cause, names)}{against}."
 
 

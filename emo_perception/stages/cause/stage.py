@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from emo_models.labels import rep155_or_none
 from emo_perception.config import CauseConfig, PerceptionConfig
 from emo_perception.memory import DialogueMemory, EventFinder, EventKind, Item, VisibleEvent
-from emo_perception.stages.cause.case import HISTORY_STEP, About, Case, Line, Question, ShownFace
+from emo_perception.stages.cause.case import HISTORY_STEP, RANDOM, About, Case, Line, Question, ShownFace
 from emo_perception.stages.cause.encoder import SentenceEncoder
 from emo_perception.stages.cause.explainers import Explainer, make_explainer
 from emo_perception.stages.cause.expressions import Expressions
@@ -283,6 +283,11 @@ class CauseStage:
                 cause, text=realise(target, first, confidence, names=names, shown=shown, mismatch=mismatch),
                 evidence_utterances=tuple(e.utterance_id for e in evidence if e.kind == "utterance"), evidence=evidence,
             )  # fmt: skip
+            if self.config.weights == "random":  # of the networks, too, whose emotions came here
+                reason = f"{RANDOM}; it would have said: {cause.text}"
+                cause = replace(
+                    cause, text="", evidence=(), evidence_utterances=(), abstained=True, abstain_reason=reason
+                )
         who, words = name_of(target.track_id, target.speaker, names), target.utterance
         return Case(
             target, who, cause, evidence, self._history(target.onset_ns, names),

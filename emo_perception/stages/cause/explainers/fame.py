@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from emo_perception.config import CauseConfig
-from emo_perception.stages.cause.case import HISTORY_STEP, Case, Line
+from emo_perception.stages.cause.case import HISTORY_STEP, RANDOM, Case, Line
 from emo_perception.stages.cause.explainers.base import Cancelled, CancelledBy, Heard, never, nobody
 from emo_perception.stages.cause.explainers.fame_network import load
 from emo_perception.stages.cause.explainers.fame_prompt import FamePrompt, People
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 LEAST_WORDS: Final = 4
 #: Tokens of a statement and of faces, before the first prompt has shown how many they are.
 UNSEEN: Final = 64
-RANDOM: Final = "random weights: not valid"
 _SENTENCE: Final = re.compile(r"^.*[.!?][”\"']?(?=\s|$)", re.DOTALL)
 _CLAUSE: Final = re.compile(r"^(.*\w)\s*[,;:]", re.DOTALL)
 
