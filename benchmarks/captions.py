@@ -343,10 +343,14 @@ class _Peer:
         self._executor.add_node(self._node)
 
     def connect(self, network: CaptionNetwork, ended: Callable[[], bool]) -> bool:
-        """Send clips until a caption comes; False when none comes."""
-        return any(
-            self.caption(network, number, 1.0) is not None for number in range(round(START_S)) if not ended()
-        )  # fmt: skip
+        """Send clips until a caption comes, and one more that nothing waits in front of; False when none comes."""
+        for number in range(round(START_S)):
+            if ended():
+                return False
+            self.caption(network, number, 1.0)
+            if self._heard_ns:  # maybe that of a clip before: a large network needs longer than a second
+                return self.caption(network, round(START_S), LIMIT_S) is not None
+        return False
 
     def caption(self, network: CaptionNetwork, number: int, limit_s: float) -> float | None:
         """Milliseconds from a clip to its caption; None where none came in time."""

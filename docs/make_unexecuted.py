@@ -28,7 +28,7 @@ PATHS: tuple[Unexecuted, ...] = (
     Unexecuted("engines", "CPU engines on aarch64, bf16 of Arm among them", f"{ENGINES}/openvino.py:OpenVinoBackend", "an Arm machine, as a Jetson or a Raspberry Pi 5"),
     Unexecuted("weights", "any public checkpoint of the papers' networks, read into them", "emo_models/checkpoints/load.py:load_checkpoint", "the files named in docs/networks.md"),
     Unexecuted("weights", "the language model of FAME-Net at its size", "emo_models/networks/fame/model.py:FAME", "14 GB of weights and memory for them"),
-    Unexecuted("profiles", "profile `paper` at its sizes, with random weights or others (its stages ran at the sizes of the toy world)", "config/paper.yaml", "a GPU, or 40 GB of memory and patience; its weights"),
+    Unexecuted("profiles", "profile `paper` at its sizes with FAME-Net's language model, and with any trained weights (the rest ran with random ones, docs/benchmarks/2026-11-22-paper-profile.md)", "config/paper.yaml", "a GPU, or 40 GB of memory and patience; its weights"),
     Unexecuted("training", "any recipe of a public data set (MAFW, EmVidCap, MSVD, MSR-VTT, ECEM, ECGF, WIDER FACE, OpenGraphAU, AffectNet, RAF-DB)", "training/recipes/ecpa_mafw.yaml", "the data; docs/datasets.md says whom to ask"),
     Unexecuted("training", "readers on the videos of these sets, and on MAFW's, MSR-VTT's and ECGF's own files", "training/datasets/mafw.py:Mafw", "the data"),
     Unexecuted("training", "a GPU, several machines, DeepSpeed, FSDP", "training/trainer/loop.py:train", "them, and an accelerate config"),
