@@ -15,7 +15,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from emo_models.networks.base import Network
 from emo_models.networks.config import NetworkConfig
@@ -142,16 +149,15 @@ def tokenizer_note(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
 def load_language(where: str | Path) -> tuple[Any, Any]:
     """A causal language model of ``transformers`` and its tokenizer, from a folder or from a weights file of ours.
 
+    Of the folder of a LLaVA its language part is taken; FAME-Net brings CLIP and g.
+
     Raises ``FileNotFoundError`` where there is neither, and ``CheckpointError`` for a file that is no language model's.
     """
     from emo_models.checkpoints import CheckpointError, load_weights
 
     path = Path(where).expanduser()
     if path.is_dir():
-        return (
-            AutoModelForCausalLM.from_pretrained(path, local_files_only=True),
-            AutoTokenizer.from_pretrained(path, local_files_only=True),
-        )
+        return _causal(path), AutoTokenizer.from_pretrained(path, local_files_only=True)
     if not path.is_file():
         raise FileNotFoundError(
             f"no language model at {path}: expected a folder of transformers, or a weights file of the task 'language'; "
@@ -161,6 +167,20 @@ def load_language(where: str | Path) -> tuple[Any, Any]:
     if not isinstance(network, LanguageModel) or TOKENIZER_NOTE not in card.notes:
         raise CheckpointError(f"{path} holds {card.network!r}, expected a language model with its tokenizer")
     return network.llm, _wrap(Tokenizer.from_str(card.notes[TOKENIZER_NOTE]))
+
+
+def _causal(folder: Path) -> Any:
+    """The causal language model of a folder of transformers; of a LLaVA, which has eyes of its own, the language part."""
+    if AutoConfig.from_pretrained(folder, local_files_only=True).model_type != "llava":
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    from transformers import LlavaForConditionalGeneration
+
+    llava: Any = LlavaForConditionalGeneration.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        llm = cast("Any", AutoModelForCausalLM).from_config(llava.config.text_config)
+    llm.model, llm.lm_head = llava.model.language_model, llava.lm_head
+    llm.generation_config = llava.generation_config
+    return llm.eval()
 
 
 def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

@@ -91,6 +91,27 @@ def test_tokenizer_spells_everything_and_travels_with_the_weights(tmp_path):
         train_tokenizer(TEXTS, 100)
 
 
+def test_of_a_llava_the_language_part_is_taken(tmp_path):
+    torch.manual_seed(0)
+    text = transformers.LlamaConfig(
+        vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=128,
+    )  # fmt: skip
+    eyes = transformers.CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    config = transformers.LlavaConfig(vision_config=eyes.to_dict(), text_config=text.to_dict(), image_token_index=319)
+    llava = transformers.LlavaForConditionalGeneration(config).eval()
+    llava.save_pretrained(tmp_path)
+    train_tokenizer(TEXTS, 300).save_pretrained(tmp_path)
+    llm, tokenizer = load_language(tmp_path)
+    ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
+    assert isinstance(llm, transformers.LlamaForCausalLM)
+    assert sum(p.numel() for p in llm.parameters()) < sum(p.numel() for p in llava.parameters())
+    with torch.no_grad():
+        assert torch.equal(llm(ids).logits, llava(input_ids=ids).logits)
+
+
 def test_what_is_no_language_model_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no language model at .*missing"):
         load_language(tmp_path / "missing")
