@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from emo_models.engines import EngineError
-from emo_models.weights import WeightsError
 from emo_perception.config import CauseConfig
+from emo_perception.loading import Loading
 from emo_perception.memory import Item
 from emo_perception.memory.keeper import MemoryKeeper
 from emo_perception.stages.cause import Case, CauseStage, Question
@@ -36,8 +35,6 @@ OWN_WAITING = 4
 """Explanations of the graph's own that may wait for a slow explainer; further ones go out as the ranking's sentence, counted."""
 IDLE_S = 0.5
 """Nothing came for so long: what was under way has arrived."""
-RETRY_S = 5.0
-"""Engines or weights that are missing are looked for again this often."""
 STOP_S = 1.5
 OWN, ASKED = "own", "asked"
 
@@ -74,7 +71,7 @@ class Explaining(Generic[Raw]):
         self._make, self._read, self._stamp_ns, self._say, self._config = load, read, stamp_ns, say, config
         self.keeper = keeper
         self.stage: CauseStage | None = None
-        self.trouble = ""
+        self._loading = Loading(self._load, log.error)
         self.stats = StageStats()
         self._using = threading.Lock()  # the stage, which serves the first worker and the questions
         self._closing = threading.Event()
@@ -87,6 +84,11 @@ class Explaining(Generic[Raw]):
             threading.Thread(target=self._take_in, name="emo-cause", daemon=True),
             threading.Thread(target=self._explain, name="emo-explain", daemon=True),
         ]
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no stage yet, empty where nothing is wrong."""
+        return self._loading.trouble
 
     def start(self) -> None:
         """Start the workers."""
@@ -143,11 +145,7 @@ class Explaining(Generic[Raw]):
     # -- the first worker
 
     def _take_in(self) -> None:
-        try:
-            self.stage = self._load()
-        except Exception as error:
-            self.trouble = f"cannot start: {type(error).__name__}: {error}"
-            log.error("%s", self.trouble)
+        self.stage = self._loading(self._closing)
         if self.stage is None:
             return
         while True:
@@ -162,21 +160,11 @@ class Explaining(Generic[Raw]):
                 log.error("an input could not be used: %s: %s", type(error).__name__, error)
         self.keeper.save(self.stage.memory, now=True)
 
-    def _load(self) -> CauseStage | None:
-        """The stage, with what was remembered; None when the node ends before it can be loaded."""
-        while not self._closing.is_set():
-            try:
-                stage = self._make(self.keeper.load())
-                stage.warmup()
-            except (EngineError, WeightsError) as error:
-                if str(error) != self.trouble:
-                    log.error("%s", error)
-                self.trouble = str(error)
-                self._closing.wait(RETRY_S)
-            else:
-                self.trouble = ""
-                return stage
-        return None
+    def _load(self) -> CauseStage:
+        """The stage, with what was remembered."""
+        stage = self._make(self.keeper.load())
+        stage.warmup()
+        return stage
 
     def _one(self, stage: CauseStage, message: Raw | None) -> None:
         if message is None:

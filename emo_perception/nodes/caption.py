@@ -14,10 +14,11 @@ from emo_models.engines import EngineError
 from emo_msgs.msg import EmotionFeatures, SourceState, VisualContext
 from emo_perception import from_msg
 from emo_perception.config import CaptionConfig, PerceptionConfig
+from emo_perception.loading import Loading
 from emo_perception.nodes import qos
 from emo_perception.nodes.caption_voice import CaptionVoice
 from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
-from emo_perception.nodes.loading import Loading
+from emo_perception.nodes.loading import loading_status
 from emo_perception.nodes.parameters import declare
 from emo_perception.stages.caption import CaptionWriter, make_writer
 from emo_perception.streaming.gaps import StampGaps
@@ -172,7 +173,7 @@ class CaptionNode(Node):
 
     def _status(self) -> Status:
         if self._writer is None:
-            return self._loading.status("caption", "the engines of the caption network")
+            return loading_status("caption", "the engines of the caption network", self._loading.trouble)
         status = self._work_status()
         return replace(status, level=Level.ERROR, message=self._misfit) if self._misfit else status
 

@@ -18,8 +18,9 @@ from emo_perception.explaining import ASKED, OWN, Explaining
 from emo_perception.memory.keeper import MemoryKeeper
 from emo_perception.memory.store import state_dir
 from emo_perception.nodes import convert, qos
-from emo_perception.nodes.diagnostics import Diagnostics, Level, Status, WorkStatus
+from emo_perception.nodes.diagnostics import Diagnostics, Status, WorkStatus
 from emo_perception.nodes.explain import ExplainServer
+from emo_perception.nodes.loading import loading_status
 from emo_perception.nodes.parameters import declare
 from emo_perception.stages.cause import Question, make_cause_stage
 from emo_perception.stages.cause.explainers import chat_server
@@ -111,8 +112,7 @@ class CauseNode(Node):
 
     def _status(self) -> Status:
         if self._work.stage is None:
-            level = Level.ERROR if self._work.trouble else Level.STALE
-            return Status("cause", level, self._work.trouble or "loading the engines")
+            return loading_status("cause", "the engines", self._work.trouble)
         return self._work_status()
 
     def _extra(self) -> dict[str, object]:
