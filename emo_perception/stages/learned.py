@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from emo_models.engines.manifest import Manifest
 from emo_models.engines.select import Selection, select
 from emo_models.preprocess import FaceTransform
 from emo_perception.config import LearnedConfig
+
+#: Why nothing is said of what networks of random numbers measured, saw or wrote.
+RANDOM: Final = "random weights: not valid"
 
 
 def engine_of(name: str, config: LearnedConfig) -> Selection:

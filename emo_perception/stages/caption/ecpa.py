@@ -20,6 +20,7 @@ from emo_models.labels import OPENGRAPHAU_MAIN, rep155_or_none
 from emo_perception.config import CaptionConfig, PerceptionConfig
 from emo_perception.stages.caption.ring import FaceRing, Seen, network_inputs
 from emo_perception.stages.caption.wording import emotion_evidence, standing_prefix, unproven
+from emo_perception.stages.learned import RANDOM
 from emo_perception.streaming.timeline import Admission, Timeline
 from emo_perception.types import NS_PER_S, Caption, EmotionFeatures, VisualContext, WordEvidence
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Faces are kept so much longer than a clip: encoding it takes time, and so may its way.
 SLACK_NS: Final = 10 * NS_PER_S
-#: Why nothing is said of what networks of random numbers wrote, or saw.
-RANDOM: Final = "random weights: not valid"
 #: Clips that wait for features; a further one takes the place of the oldest, counted.
 WAITING: Final = 4
 #: Delays that percentiles are taken over.

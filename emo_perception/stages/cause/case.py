@@ -9,8 +9,6 @@ from typing import Final
 from emo_perception.stages.cause.features import Target
 from emo_perception.types import Cause, CauseEvidence, VisualContext
 
-#: Why nothing is said of what networks of random numbers measured.
-RANDOM: Final = "random weights: not valid"
 #: The beginning of the history moves in steps of this share of ``window_s``, so that a cache of prompts can follow.
 HISTORY_STEP: Final = 0.25
 

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from emo_models.labels import rep155_or_none
 from emo_perception.config import CauseConfig, PerceptionConfig
 from emo_perception.memory import DialogueMemory, EventFinder, EventKind, Item, VisibleEvent
-from emo_perception.stages.cause.case import HISTORY_STEP, RANDOM, About, Case, Line, Question, ShownFace
+from emo_perception.stages.cause.case import HISTORY_STEP, About, Case, Line, Question, ShownFace
 from emo_perception.stages.cause.encoder import SentenceEncoder
 from emo_perception.stages.cause.explainers import Explainer, make_explainer
 from emo_perception.stages.cause.expressions import Expressions
@@ -23,6 +23,7 @@ from emo_perception.stages.cause.realiser import evidence_of, name_of, realise
 from emo_perception.stages.cause.targets import faces_during, target_of_event, target_of_utterance
 from emo_perception.stages.cause.video import Meeting
 from emo_perception.stages.cause.words import WordReader
+from emo_perception.stages.learned import RANDOM
 from emo_perception.streaming.timeline import Admission, Timeline
 from emo_perception.types import NS_PER_S, Cause, EmotionFeatures, Utterance, VisualContext
 

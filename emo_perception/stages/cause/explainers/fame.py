@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from emo_perception.config import CauseConfig
-from emo_perception.stages.cause.case import HISTORY_STEP, RANDOM, Case, Line
+from emo_perception.stages.cause.case import HISTORY_STEP, Case, Line
 from emo_perception.stages.cause.explainers.base import Cancelled, CancelledBy, Heard, never, nobody
 from emo_perception.stages.cause.explainers.fame_network import load
 from emo_perception.stages.cause.explainers.fame_prompt import FamePrompt, People
 from emo_perception.stages.cause.grounding import strangers
+from emo_perception.stages.learned import RANDOM
 from emo_perception.types import NS_PER_S, Cause, VisualContext
 
 if TYPE_CHECKING:
