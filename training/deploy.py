@@ -23,6 +23,7 @@ from emo_perception.learned import CHOICES, needs
 from emo_perception.tools import cli
 from training.trainer.loop import publish
 from training.trainer.recipe import RecipeError
+from training.trainer.state import replace_file
 
 #: Command that builds engines.
 ENGINES: Final = "engines"
@@ -151,7 +152,5 @@ def name_networks(networks: list[str], profile: str, values: Mapping[str, Mappin
     if after != before:
         file.parent.mkdir(parents=True, exist_ok=True)
         blocks = {f"/**/{node}": {"ros__parameters": values} for node, values in after.items()}
-        unfinished = file.with_name(file.name + ".unfinished")
-        unfinished.write_text(HEAD + yaml.safe_dump(blocks, sort_keys=False), encoding="utf-8")
-        unfinished.replace(file)
+        replace_file(file, HEAD + yaml.safe_dump(blocks, sort_keys=False))
     return f"profile {profile}: {file}; try it: emo run --profile {profile}"

@@ -41,10 +41,7 @@ def adopt(release: str, source: Path, target: Path) -> tuple[NetworkCard, LoadRe
         notes={"release": release, "address": public.address, "file": source.name},
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(target.name + ".unfinished")
-    card = save_weights(network, unfinished, card)
-    unfinished.replace(target)
-    return card, report
+    return save_weights(network, target, card), report
 
 
 def output_names(config: Any) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class NetworkCard:
 
 
 def save_weights(network: Network, path: str | Path, card: NetworkCard) -> NetworkCard:
-    """Write the weights with their card; returns the card as it was written, with its hash.
+    """Write the weights with their card, whole or not at all; returns the card as it was written, with its hash.
 
     Raises:
         ValueError: the card is of another network or config, or has no licence or data.
@@ -59,7 +59,9 @@ def save_weights(network: Network, path: str | Path, card: NetworkCard) -> Netwo
     card = dataclasses.replace(card, sha256=weights_hash(state))
     # Tensors that share memory are written each: a file is loaded by name.
     copies = {name: tensor.clone() for name, tensor in state.items()}
-    save_file(copies, str(path), metadata={"card": json.dumps(dataclasses.asdict(card))})
+    unfinished = Path(f"{path}.unfinished")
+    save_file(copies, str(unfinished), metadata={"card": json.dumps(dataclasses.asdict(card))})
+    unfinished.replace(path)
     return read_card(path)
 
 

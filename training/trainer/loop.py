@@ -238,10 +238,8 @@ class Trainer:
         card = self.task.card()
         card = dataclasses.replace(card, notes={**card.notes, **notes})
         if self.main:
-            unfinished = file.with_name(file.name + ".unfinished")
             with saving(file):
-                card = save_weights(cast("Network", self.task.network), unfinished, card)
-                unfinished.replace(file)
+                card = save_weights(cast("Network", self.task.network), file, card)
         return card
 
     # The loop
